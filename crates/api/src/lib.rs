@@ -1,0 +1,1 @@
+//! Versioned wire types of the public HTTP interface.

@@ -1,0 +1,1 @@
+//! The batch system: model, reactor, service, protocol.

@@ -1,0 +1,1 @@
+//! Conformance suites, faulty wrappers and the simulator's harness.

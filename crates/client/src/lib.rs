@@ -1,0 +1,1 @@
+//! Rust client over the public HTTP interface.

@@ -1,0 +1,1 @@
+//! Embedded drivers: queue, table, objects, ledger, grants, fleet and schedule in one data folder.

@@ -1,0 +1,1 @@
+//! SQL over the ledger and column segments, by DataFusion.

@@ -1,0 +1,1 @@
+//! Blocks reached through a manager over HTTP: the driver that workers use when there is no cloud.

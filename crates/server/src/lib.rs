@@ -1,0 +1,1 @@
+//! HTTP edges, sessions and roles, console, S3 endpoint, SQL endpoint; assembly of drivers.

@@ -1,0 +1,1 @@
+//! The node that takes tasks: lease loop, staging, runners.
