@@ -1,0 +1,13 @@
+//! What batch is about: jobs, stages, tasks, their inputs, outcomes and statistics. Plain data, no behaviour beyond itself.
+
+mod columns;
+mod input;
+mod job;
+mod outcome;
+mod stage;
+
+pub use columns::{TaskColumns, TaskStat};
+pub use input::{Boundary, ChainMode, InputRef, InputSpec, TaskInput};
+pub use job::{JobSpec, JobState, StageState, Wanted};
+pub use outcome::{FailureClass, TaskFailure};
+pub use stage::{ContainerSpec, KeepSpec, OutputSpec, Resources, RetrySpec, RunSpec, SecretRef, StageSpec, SuccessSpec, UpstreamPolicy};
