@@ -1,4 +1,8 @@
 //! One of many: leadership and ticks that happen once however many managers run. Both are rows in the ledger.
+//!
+//! A lease is measured on the managers' wall clocks, so a manager whose clock runs ahead may take a lease early, and one that was
+//! paused may believe in a lease that has ended. What only the leader may write therefore goes into one transaction with
+//! [`fenced`], which fails when somebody else has led since.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +18,14 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
           CREATE TABLE schedule_ticks (name TEXT PRIMARY KEY, last_us BIGINT NOT NULL)",
 }];
 
+/// A statement that lets its transaction go on only while `holder` leads `name` under `fence`, and keeps another from taking the
+/// lease until that transaction has ended. `Conflict` otherwise.
+pub fn fenced(name: &str, holder: &str, fence: u64) -> Statement {
+    // An update and not a select, since it is the row's write lock that holds the next leader back.
+    let sql = "UPDATE schedule_leases SET fence = fence WHERE name = $1 AND holder = $2 AND fence = $3";
+    Statement::new(sql, vec![name.into(), holder.into(), fence.into()]).expecting(1)
+}
+
 /// Leases and ticks over a ledger.
 #[derive(Debug, Clone)]
 pub struct Schedule {
@@ -27,8 +39,8 @@ impl Schedule {
         Self { ledger, env }
     }
 
-    /// Takes or renews the lease `name` for `holder`. Returns its fence, a number that grows whenever the holder changes, or `None`
-    /// while somebody else holds it.
+    /// Takes or renews the lease `name` for `holder`, a name that no other process uses, for `ttl` from the moment of the call.
+    /// Returns its fence, a number that grows whenever the holder changes, or `None` while somebody else holds it.
     pub async fn lead(&self, name: &str, holder: &str, ttl: Duration) -> Result<Option<u64>> {
         let now = self.env.now();
         self.ledger

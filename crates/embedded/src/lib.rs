@@ -1,1 +1,3 @@
 //! Embedded drivers: queue, table, objects, ledger, grants, fleet and schedule in one data folder.
+pub mod ledger;
+pub mod grants;
