@@ -16,6 +16,12 @@ use tidemill_base::{Result, Timestamp};
 
 /// The largest body a driver takes, 256 KiB (SQS's limit of old). Larger ones travel by reference: see [`crate::payload`].
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
+/// The shortest lease that `receive` gives.
+pub const MIN_LEASE: Duration = Duration::from_secs(1);
+/// The longest lease (SQS's limit).
+pub const MAX_LEASE: Duration = Duration::from_secs(12 * 3600);
+/// The longest wait for a first message (SQS's limit).
+pub const MAX_WAIT: Duration = Duration::from_secs(20);
 /// The most messages in one call of `send`, `ack` or `extend`. Drivers cut this up to fit their engine (SQS: ten).
 pub const MAX_BATCH: usize = 1000;
 
@@ -235,5 +241,29 @@ pub fn check_batch(messages: &[NewMessage]) -> Result<()> {
             m.body.len()
         ))),
         None => Ok(()),
+    }
+}
+
+/// Checks how to receive: one to [`MAX_BATCH`] messages, leased for 1 s to 12 h, waiting for 20 s at most. `Invalid` otherwise.
+pub fn check_receive(how: &Receive) -> Result<()> {
+    use tidemill_base::Error;
+    if how.max == 0 || how.max > MAX_BATCH {
+        return Err(Error::invalid(format!("cannot receive {} messages in one call; ask for 1 to {MAX_BATCH}", how.max)));
+    }
+    if how.wait > MAX_WAIT {
+        return Err(Error::invalid(format!("cannot wait {:?} for a message; wait {MAX_WAIT:?} at most and ask again", how.wait)));
+    }
+    if how.lease < MIN_LEASE {
+        return Err(Error::invalid(format!("a lease of {:?} is too short; take {MIN_LEASE:?} at least", how.lease)));
+    }
+    check_lease(how.lease)
+}
+
+/// Checks the lease given to `extend`: 12 h at most. `Invalid` otherwise.
+pub fn check_lease(lease: Duration) -> Result<()> {
+    if lease <= MAX_LEASE {
+        Ok(())
+    } else {
+        Err(tidemill_base::Error::invalid(format!("a lease of {lease:?} is too long; take {MAX_LEASE:?} at most and extend it")))
     }
 }

@@ -236,6 +236,39 @@ pub trait Table: Send + Sync + std::fmt::Debug {
     async fn feed(&self, table: &str, after: &Cursor, max: usize, wait: Duration) -> Result<FeedPage>;
 }
 
+/// Checks a table's name; see [`Table`].
+pub fn check_name(name: &str) -> Result<()> {
+    let fits = (1..=80).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b));
+    if fits {
+        Ok(())
+    } else {
+        Err(tidemill_base::Error::invalid(format!("table name `{name}` must be 1 to 80 characters of a-z 0-9 - _ .")))
+    }
+}
+
+/// Checks that no key is written twice in one transaction; see [`Table::transact`].
+pub fn check_distinct(writes: &[Write]) -> Result<()> {
+    let mut seen = std::collections::BTreeSet::new();
+    match writes.iter().find(|w| !seen.insert(&w.key)) {
+        Some(w) => Err(tidemill_base::Error::invalid(format!(
+            "two writes of one transaction go to the same key in partition `{}`; make them one",
+            w.key.partition
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Checks that every write is one that `write_many` takes: an unconditional put or delete; see [`Table::write_many`].
+pub fn check_unconditional(writes: &[Write]) -> Result<()> {
+    match writes.iter().find(|w| w.condition != Condition::Any || w.change == Change::Check) {
+        Some(w) => Err(tidemill_base::Error::invalid(format!(
+            "a write to partition `{}` is conditional; send it as a transaction",
+            w.key.partition
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Checks a transaction against the limits; see [`Table`].
 pub fn check_writes(writes: &[Write], max: usize) -> Result<()> {
     use tidemill_base::Error;
