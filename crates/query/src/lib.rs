@@ -1,1 +1,53 @@
-//! SQL over the ledger and column segments, by DataFusion.
+//! SQL over what the systems know: rows in memory and column segments in the object store, by DataFusion.
+//!
+//! Why it is a crate: DataFusion is most of the build, so nothing but the server links it, and nothing in this API but
+//! [`Answer`]'s batches is Arrow. The crate knows none of the systems. A system describes its rows as plain columns
+//! ([`TableData`]) behind a [`Source`]; the [`Engine`] plans, limits and runs statements that read, and an [`Answer`] streams
+//! rows as JSON, CSV, a table for people, or Arrow.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tidemill_query::{ColumnValues, Engine, EngineSettings, Limits, Scan, Scanned, Source, TableData, TableSchema, Type};
+//!
+//! struct Jobs;
+//!
+//! #[async_trait::async_trait]
+//! impl Source for Jobs {
+//!     fn schema(&self) -> TableSchema {
+//!         TableSchema::new(&[("id", Type::Text), ("tasks", Type::UInt)])
+//!     }
+//!
+//!     async fn scan(&self, _want: &Scan) -> tidemill_base::Result<Scanned> {
+//!         let ids = ColumnValues::Text(vec!["j1".into(), "j2".into()]);
+//!         Ok(TableData::with_rows(2).column("id", ids)?.column("tasks", ColumnValues::UInt(vec![3, 4]))?.into())
+//!     }
+//! }
+//!
+//! # async fn example() -> tidemill_base::Result<()> {
+//! let engine = Engine::new(Arc::new(object_store::memory::InMemory::new()), EngineSettings::default())?;
+//! engine.register("batch", "jobs", Arc::new(Jobs));
+//! let answer = engine.query("SELECT sum(tasks) AS tasks FROM batch.jobs", Limits::default()).await?;
+//! assert_eq!(answer.to_json_rows().await?, [serde_json::json!({"tasks": 7})]);
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example()).unwrap();
+//! ```
+
+mod answer;
+mod catalog;
+mod data;
+mod engine;
+mod failure;
+mod output;
+pub mod parquet;
+mod pushdown;
+mod source;
+mod statement;
+mod table;
+
+pub use answer::{Answer, AnswerColumn};
+pub use data::{Column, ColumnValues, TableData, TableSchema, Type};
+/// The Arrow that [`Answer::next`]'s batches are made of.
+pub use datafusion::arrow;
+pub use engine::{Engine, EngineSettings, Limits};
+pub use source::{Scan, Scanned, SegmentRef, Source};

@@ -1,0 +1,201 @@
+//! The engine: its settings, its tables, and one statement from text to a running plan.
+
+use std::path::PathBuf;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::common::DataFusionError;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, GreedyMemoryPool, MemoryPool};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, SendableRecordBatchStream};
+use datafusion::physical_plan::execute_stream;
+use datafusion::prelude::{SessionConfig, SessionContext, SQLOptions};
+use datafusion::sql::parser::Statement;
+use futures::FutureExt as _;
+use object_store::ObjectStore;
+use tidemill_base::{ByteSize, Error, Result};
+use tidemill_runtime::Stopwatch;
+use tokio::sync::Semaphore;
+
+use crate::answer::{Answer, Deadline};
+use crate::catalog::Catalog;
+use crate::table::{OBJECTS_URL, SourceTable};
+use crate::{Source, failure, statement};
+
+/// The name of the catalog, the first part of a table's full name: `tidemill.batch.jobs`.
+const CATALOG: &str = "tidemill";
+
+/// What all statements together may use.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// Memory for sorting, joining and grouping of all statements together. Reading and decoding come on top, some MiB per thread.
+    pub memory_limit: ByteSize,
+    /// Where sorts and groupings that pass the memory limit go on, and how much they may write; `None` lets them fail.
+    pub spill: Option<(PathBuf, ByteSize)>,
+    /// The longest that a statement may take, with the time that its caller needs to read the answer.
+    pub timeout: Duration,
+    /// The most rows in an answer.
+    pub max_rows: u64,
+    /// The most bytes in a statement.
+    pub max_statement: ByteSize,
+    /// On how many cores one statement may run. The work is done by the caller's tokio runtime.
+    pub threads: usize,
+    /// How many statements run at a time; more wait, and their timeout runs while they do.
+    pub concurrency: usize,
+    /// The schema of a table that is named without one.
+    pub default_schema: String,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            memory_limit: ByteSize(512 << 20),
+            spill: None,
+            timeout: Duration::from_secs(60),
+            max_rows: 10_000_000,
+            max_statement: ByteSize(256 << 10),
+            threads: 2,
+            concurrency: 8,
+            default_schema: "public".to_owned(),
+        }
+    }
+}
+
+/// What one statement may use, within what [`EngineSettings`] allow. The default asks for no less than those.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// A shorter timeout.
+    pub timeout: Option<Duration>,
+    /// Fewer rows.
+    pub max_rows: Option<u64>,
+    /// Ends the answer at the row limit, with [`Answer::is_cut`], where it would otherwise fail.
+    pub cut: bool,
+}
+
+/// SQL over registered sources. Cheap to share in an `Arc`.
+pub struct Engine {
+    context: SessionContext,
+    catalog: Arc<Catalog>,
+    settings: EngineSettings,
+    running: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("settings", &self.settings).field("tables", &self.catalog.names()).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine without tables. `objects` is where [`crate::SegmentRef`] paths are read.
+    pub fn new(objects: Arc<dyn ObjectStore>, settings: EngineSettings) -> Result<Self> {
+        let runtime = runtime(objects, &settings).map_err(|e| failure::from_datafusion(e).context("start the SQL engine"))?;
+        let context = SessionContext::new_with_config_rt(config(&settings), Arc::new(runtime));
+        let catalog = Arc::new(Catalog::default());
+        context.register_catalog(CATALOG, Arc::clone(&catalog) as _);
+        let running = Arc::new(Semaphore::new(settings.concurrency.clamp(1, Semaphore::MAX_PERMITS)));
+        Ok(Self { context, catalog, settings, running })
+    }
+
+    /// Makes a source a table, over one that had its name. Statements that run go on with what they began with.
+    pub fn register(&self, schema: &str, table: &str, source: Arc<dyn Source>) {
+        self.catalog.insert(schema, table, SourceTable::new(format!("{schema}.{table}"), source));
+    }
+
+    /// Takes a table away; whether it was there.
+    pub fn deregister(&self, schema: &str, table: &str) -> bool {
+        self.catalog.remove(schema, table)
+    }
+
+    /// All tables as `schema.table`, in order.
+    pub fn tables(&self) -> Vec<String> {
+        self.catalog.names()
+    }
+
+    /// Starts a statement that reads. The rows come as they are made, from the [`Answer`]; dropping it stops the work.
+    ///
+    /// # Errors
+    /// `Denied` for a statement that would change something; `Invalid` for one that is wrong, with its place and the names there
+    /// are; `Exhausted` when it is too long or too deep, or meets a memory or row limit; `Unavailable` past its timeout; a
+    /// source's own error as it is.
+    pub async fn query(&self, sql: &str, limits: Limits) -> Result<Answer> {
+        let limit = limits.timeout.map_or(self.settings.timeout, |t| t.min(self.settings.timeout));
+        let deadline = Deadline::new(Stopwatch::start(), limit);
+        let max_bytes = usize::try_from(self.settings.max_statement.bytes()).unwrap_or(usize::MAX);
+        let statement = statement::parse(sql, max_bytes)?;
+        let permit = deadline.run(Arc::clone(&self.running).acquire_owned()).await?;
+        let permit = permit.map_err(|e| Error::internal("the SQL engine is closed").with_source(e))?;
+        // A panic in a planning rule would take the caller's connection with it; it is a bug, and this statement's alone.
+        let planned = AssertUnwindSafe(self.plan(sql, statement)).catch_unwind();
+        let stream = deadline.run(planned).await?.unwrap_or_else(|_| Err(panicked()))?;
+        let max_rows = limits.max_rows.map_or(self.settings.max_rows, |n| n.min(self.settings.max_rows));
+        Ok(Answer::new(stream, permit, deadline, max_rows, limits.cut))
+    }
+
+    async fn plan(&self, sql: &str, statement: Statement) -> Result<SendableRecordBatchStream> {
+        let state = self.context.state();
+        let missing = self.missing(&state, &statement);
+        let plan = match state.statement_to_plan(statement).await {
+            Ok(plan) => plan,
+            Err(e) => return Err(failure::from_planner(sql, e, &missing, &self.tables())),
+        };
+        let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        reads.verify_plan(&plan).map_err(|_| statement::refused(sql))?;
+        let run = async {
+            let plan = state.create_physical_plan(&plan).await?;
+            execute_stream(plan, state.task_ctx())
+        };
+        run.await.map_err(|e| failure::from_planner(sql, e, &[], &[]))
+    }
+
+    /// The tables that a statement names and that are not there, as `schema.table`.
+    fn missing(&self, state: &SessionState, statement: &Statement) -> Vec<String> {
+        let known = self.tables();
+        let named = state.resolve_table_references(statement).unwrap_or_default();
+        let full = named.into_iter().map(|t| t.resolve(CATALOG, &self.settings.default_schema));
+        full.filter(|t| &*t.schema != "information_schema" && state.table_functions().get(&*t.table).is_none())
+            .map(|t| if &*t.catalog == CATALOG { format!("{}.{}", t.schema, t.table) } else { t.to_string() })
+            .filter(|name| !known.contains(name))
+            .collect()
+    }
+}
+
+pub(crate) fn panicked() -> Error {
+    Error::internal("the SQL engine failed on this statement in a way it should not; please report it")
+}
+
+fn config(settings: &EngineSettings) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_create_default_catalog_and_schema(false)
+        .with_default_catalog_and_schema(CATALOG, &settings.default_schema)
+        .with_information_schema(true)
+        .with_target_partitions(settings.threads.max(1));
+    let options = config.options_mut();
+    options.sql_parser.collect_spans = true;
+    // Rows that a condition rules out are not decoded in the other columns.
+    options.execution.parquet.pushdown_filters = true;
+    options.execution.parquet.reorder_filters = true;
+    config
+}
+
+fn runtime(objects: Arc<dyn ObjectStore>, settings: &EngineSettings) -> Result<RuntimeEnv, DataFusionError> {
+    let limit = usize::try_from(settings.memory_limit.bytes()).unwrap_or(usize::MAX);
+    let pool: Arc<dyn MemoryPool> = match &settings.spill {
+        Some(_) => Arc::new(FairSpillPool::new(limit)),
+        None => Arc::new(GreedyMemoryPool::new(limit)),
+    };
+    let disk = match &settings.spill {
+        Some((dir, most)) => DiskManagerBuilder::default()
+            .with_mode(DiskManagerMode::Directories(vec![dir.clone()]))
+            .with_max_temp_directory_size(most.bytes()),
+        None => DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled),
+    };
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build()?;
+    // The local file system is there by default. No statement can reach it, and it is not there all the same.
+    runtime.deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())?;
+    runtime.register_object_store(ObjectStoreUrl::parse(OBJECTS_URL)?.as_ref(), objects);
+    Ok(runtime)
+}

@@ -1,0 +1,9 @@
+//! SQL from the outside: statements in, text out, over rows in memory and segments in an object store that counts.
+
+mod answers;
+mod functions;
+mod hostile;
+mod limits;
+mod names;
+mod segments;
+mod support;
