@@ -9,5 +9,9 @@
 //! The unit of ownership is a range of tasks, not a task (`docs/decisions/0002-ranges.md`): ten million waiting tasks are a few runs of
 //! numbers, and calls, fsyncs and cloud cost are paid per range, while attempts, failures, logs and statistics stay per task.
 
+pub mod cut;
 pub mod model;
 pub mod protocol;
+pub mod spec;
+pub mod reactor;
+pub mod store;

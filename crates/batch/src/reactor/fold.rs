@@ -1,0 +1,214 @@
+//! Folds reports: each once, in order.
+
+use std::sync::Arc;
+
+use tidemill_base::Timestamp;
+
+use super::effects::{DeadTask, LiveBatch};
+use super::{Core, Exception, RangeWrite, StageEntry};
+use crate::model::{FailureClass, RetrySpec, StageState, TaskColumns, TaskFailure, Wanted};
+use crate::protocol::Report;
+use crate::store::{self, rows::ExceptionWrite};
+
+impl Core {
+    /// The last report of a range that has been folded; `None` if the range is not outstanding (any more).
+    pub(crate) fn folded_seq(&self, job: &str, stage: u32, range: u64) -> Option<u64> {
+        Some(self.jobs.get(job)?.stages.get(stage as usize)?.outstanding.get(&range)?.folded_seq)
+    }
+
+    /// Folds report number `seq` of a range. Reports out of order and of unknown ranges are passed over; the caller reads them from
+    /// the table in order.
+    pub(crate) fn on_report(&mut self, job: &str, stage: u32, range: u64, seq: u64, report: &Report, now: Timestamp) {
+        if self.folded_seq(job, stage, range).is_none_or(|folded| seq != folded + 1) {
+            return;
+        }
+        let columns = TaskColumns::unpack(&report.columns).unwrap_or_else(|e| {
+            // The outcomes still count; the statistics of this report are lost, and that is said.
+            tracing::error!(job, stage, range, seq, error = %e.chain(), "statistics of a report cannot be read");
+            TaskColumns::default()
+        });
+        let Some(entry) = self.jobs.get_mut(job) else { return };
+        let spec = Arc::clone(&entry.spec);
+        let (wanted, Some(s)) = (entry.wanted, entry.stages.get_mut(stage as usize)) else { return };
+        let rows = columns.len() as u64;
+        let slot_us = s.sums.add(&columns);
+        if rows > 0 {
+            let seen = slot_us as f64 / rows as f64;
+            // The more tasks a report speaks of, the more it weighs.
+            let weight = if s.mean_us == 0.0 { 1.0 } else { (rows as f64 / 50.0).clamp(0.1, 0.7) };
+            s.mean_us += (seen - s.mean_us) * weight;
+        }
+        let newly = settle_runs(s, range, &report.succeeded);
+        let returned = settle_runs(s, range, &report.returned);
+        let cancelled = settle_runs(s, range, &report.cancelled);
+        let failed: Vec<TaskFailure> = report.failed.iter().filter(|f| !settle_runs(s, range, &[(f.task, 1)]).is_empty()).cloned().collect();
+        let attempt = s.outstanding.get(&range).map_or(1, |r| r.attempt);
+        if let Some(r) = s.outstanding.get_mut(&range) {
+            r.folded_seq = seq;
+        }
+
+        let mut recovered = Vec::new();
+        for &(start, len) in &newly {
+            s.succeeded += len;
+            recovered.extend(s.exceptions.range(start..start + len).map(|(t, _)| *t));
+        }
+        for task in recovered {
+            s.exceptions.remove(&task);
+            self.effects.ledger.push(store::exception_delete(job, stage, task));
+        }
+        for runs in [&returned, &cancelled] {
+            let stopped: u64 = runs.iter().map(|r| r.1).sum();
+            if wanted == Wanted::Cancel { s.cancelled += stopped } else { give_back(s, runs, now) }
+        }
+        let retry = &spec.stages[stage as usize].retry;
+        for failure in &failed {
+            self.fail(job, stage, retry, failure, attempt, &report.worker, wanted, now);
+        }
+        self.finish_range(job, stage, range, report.finished, now);
+        if wanted != Wanted::Cancel {
+            self.pass_on(job, stage, &newly);
+        }
+        if !columns.is_empty() {
+            self.effects.columns.push(LiveBatch {
+                job: job.into(),
+                stage,
+                range,
+                seq,
+                worker: report.worker.as_str().into(),
+                columns: Arc::new(columns),
+            });
+        }
+        self.mark_stage(job, stage);
+    }
+
+    /// A range was taken from whoever had it (cancelled before anybody took it, or delivered too often). All of its reports have
+    /// been folded. `lost` says that its unfinished tasks may have killed their workers.
+    pub(crate) fn on_range_revoked(&mut self, job: &str, stage: u32, range: u64, lost: bool, now: Timestamp) {
+        let Some(entry) = self.jobs.get_mut(job) else { return };
+        let spec = Arc::clone(&entry.spec);
+        let (wanted, Some(s)) = (entry.wanted, entry.stages.get_mut(stage as usize)) else { return };
+        let Some(r) = s.outstanding.get(&range) else { return };
+        let (attempt, single) = (r.attempt, r.unsettled() == 1);
+        let rest: Vec<(u64, u64)> = unsettled_runs(r);
+        if wanted == Wanted::Cancel {
+            s.cancelled += rest.iter().map(|r| r.1).sum::<u64>();
+        } else if lost && single {
+            let message = "the worker was lost each time this task was running".to_owned();
+            let failure = TaskFailure { task: rest[0].0, class: FailureClass::LostWorker, exit: None, signal: None, message };
+            settle_runs(s, range, &rest);
+            self.fail(job, stage, &spec.stages[stage as usize].retry, &failure, attempt, "", wanted, now);
+        } else if lost {
+            // One of them may be the poison: from now on each goes alone.
+            for task in rest.iter().flat_map(|(start, len)| *start..start + len) {
+                let e = s.exceptions.entry(task).or_insert(Exception { attempts: attempt - 1, class: FailureClass::LostWorker, due: None, dead: false });
+                e.due = Some(now);
+            }
+        } else {
+            give_back(s, &rest, now);
+        }
+        if let Some(s) = self.jobs.get_mut(job).and_then(|j| j.stages.get_mut(stage as usize)) {
+            settle_runs(s, range, &rest);
+        }
+        self.finish_range(job, stage, range, true, now);
+        self.mark_stage(job, stage);
+    }
+
+    fn finish_range(&mut self, job: &str, stage: u32, range: u64, finished: bool, now: Timestamp) {
+        let Some(entry) = self.jobs.get_mut(job) else { return };
+        let (wanted, Some(s)) = (entry.wanted, entry.stages.get_mut(stage as usize)) else { return };
+        let write = if finished {
+            let Some(r) = s.outstanding.remove(&range) else { return };
+            // A worker that finishes a range has settled all of it; should it not have, nothing is lost.
+            let rest = unsettled_runs(&r);
+            if wanted == Wanted::Cancel { s.cancelled += rest.iter().map(|r| r.1).sum::<u64>() } else { give_back(s, &rest, now) }
+            self.effects.finished_ranges.push((job.to_owned(), stage, range));
+            RangeWrite::Finished(r)
+        } else {
+            RangeWrite::Changed
+        };
+        self.dirty_ranges.insert((job.to_owned(), stage, range), write);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of it is the circumstances of one failure")]
+    fn fail(&mut self, job: &str, stage: u32, retry: &RetrySpec, failure: &TaskFailure, attempt: u32, worker: &str, wanted: Wanted, now: Timestamp) {
+        let again = wanted != Wanted::Cancel && may_retry(retry, failure, attempt);
+        let due = again.then(|| now + retry.policy.delay(attempt, &self.env));
+        let Some(s) = self.jobs.get_mut(job).and_then(|j| j.stages.get_mut(stage as usize)) else { return };
+        s.exceptions.insert(failure.task, Exception { attempts: attempt, class: failure.class, due, dead: !again });
+        let write = ExceptionWrite { failure, attempts: attempt, worker, due, at: now };
+        self.effects.ledger.push(store::exception_upsert(job, stage, &write));
+        if !again {
+            s.failed += 1;
+            self.effects.dead.push(DeadTask { job: job.to_owned(), stage, attempts: attempt, failure: failure.clone() });
+            if wanted != Wanted::Cancel {
+                self.skip_downstream(job, stage, failure.task);
+            }
+        }
+    }
+
+    /// Streaming stages take each task as soon as the one before has succeeded.
+    fn pass_on(&mut self, job: &str, stage: u32, runs: &[(u64, u64)]) {
+        for next in self.streaming_from(job, stage) {
+            let Some(s) = self.jobs.get_mut(job).and_then(|j| j.stages.get_mut(next as usize)) else { continue };
+            for &(start, len) in runs {
+                s.skipped.remove_run(start, len);
+                s.pending.insert_run(start, len);
+            }
+            if s.state == StageState::Done && !s.pending.is_empty() {
+                s.state = StageState::Open;
+                s.finished_at = None;
+            }
+            self.mark_stage(job, next);
+        }
+    }
+
+    fn skip_downstream(&mut self, job: &str, stage: u32, task: u64) {
+        for next in self.streaming_from(job, stage) {
+            if let Some(s) = self.jobs.get_mut(job).and_then(|j| j.stages.get_mut(next as usize)) {
+                s.skipped.insert(task);
+            }
+            self.mark_stage(job, next);
+            self.skip_downstream(job, next, task);
+        }
+    }
+}
+
+/// Whether a failed attempt is followed by another.
+pub(super) fn may_retry(retry: &RetrySpec, failure: &TaskFailure, attempt: u32) -> bool {
+    let allowed = retry.attempts_by_class.get(&failure.class).copied().unwrap_or(retry.policy.attempts);
+    let never = failure.exit.is_some_and(|code| retry.never_exit_codes.contains(&code));
+    retry.classes.contains(&failure.class) && !never && attempt < allowed
+}
+
+/// Marks runs of a range settled. Returns the parts of them that lie in the range and were not settled before.
+fn settle_runs(s: &mut StageEntry, range: u64, runs: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let Some(r) = s.outstanding.get_mut(&range) else { return Vec::new() };
+    let mut fresh = tidemill_base::RunSet::new();
+    for &(start, len) in runs {
+        let (from, until) = (start.max(r.start), start.saturating_add(len).min(r.start + r.len));
+        fresh.insert_run(from, until.saturating_sub(from));
+    }
+    fresh.subtract(&r.settled);
+    r.settled.union_with(&fresh);
+    fresh.runs().collect()
+}
+
+fn unsettled_runs(r: &super::Outstanding) -> Vec<(u64, u64)> {
+    let mut rest = tidemill_base::RunSet::from_run(r.start, r.len);
+    rest.subtract(&r.settled);
+    rest.runs().collect()
+}
+
+/// Makes tasks releasable again: those with failed attempts behind them as retries, the others as if never released.
+fn give_back(s: &mut StageEntry, runs: &[(u64, u64)], now: Timestamp) {
+    for &(start, len) in runs {
+        let retries: Vec<u64> = s.exceptions.range(start..start + len).filter(|(_, e)| !e.dead).map(|(t, _)| *t).collect();
+        s.pending.insert_run(start, len);
+        for task in retries {
+            s.pending.remove_run(task, 1);
+            if let Some(e) = s.exceptions.get_mut(&task) {
+                e.due = Some(now);
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! The leader's loop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidemill_base::{Error, ErrorKind, Result, Timestamp};
+use tidemill_blocks::queue::{Delivery, NewMessage, Receipt, Receive};
+use tidemill_blocks::table::{Condition, Range, Write, sort_u64, unsort_u64};
+use tidemill_runtime::{Kind, Shutdown, Tasks};
+use tokio::sync::mpsc;
+
+use super::{LEASE, Shared, open, recover, revoke, segments, submit, sweep, workers};
+use crate::protocol::{Done, Report, WorkItem, decode, encode, keys};
+use crate::reactor::{Core, StageEntry};
+use crate::store::{self, Command};
+
+/// How long the leader sleeps when nothing happens.
+const IDLE: Duration = Duration::from_millis(250);
+const WORKERS_EVERY: Duration = Duration::from_millis(500);
+const REVOKE_EVERY: Duration = Duration::from_millis(300);
+const AUDIT_EVERY: Duration = Duration::from_secs(5);
+const CRON_EVERY: Duration = Duration::from_secs(1);
+/// Work messages in one call.
+const SEND_BATCH: usize = 100;
+
+/// What side tasks of the leader have found out.
+#[derive(Debug)]
+pub(super) enum News {
+    Cut(String, Result<Vec<StageEntry>>),
+    Opened(String, u32, Result<u64>),
+}
+
+/// One term of leadership.
+#[derive(Debug)]
+pub(super) struct Leader<'a> {
+    pub shared: &'a Arc<Shared>,
+    tasks: &'a Tasks,
+    fence: u64,
+    pub core: Core,
+    renewed: Timestamp,
+    unsent: Vec<(String, WorkItem)>,
+    news: mpsc::UnboundedSender<News>,
+    due: BTreeMap<&'static str, Timestamp>,
+}
+
+/// Leads until the lease is lost, an error leaves a doubt, or draining is asked for.
+pub(super) async fn lead(shared: &Arc<Shared>, tasks: &Tasks, shutdown: &Shutdown, fence: u64) -> Result<()> {
+    let (news, mut found) = mpsc::unbounded_channel();
+    let renewed = shared.env.now();
+    let core = recover::core(shared).await?;
+    let mut leader = Leader { shared, tasks, fence, core, renewed, unsent: Vec::new(), news, due: BTreeMap::new() };
+    leader.unsent = recover::unsent(shared, &leader.core).await?;
+    let (tx, mut done) = mpsc::channel(4);
+    let (puller, pull_shutdown) = (Arc::clone(shared), shutdown.clone());
+    tasks.spawn("batch-completions", Kind::Request, async move { pull_done(&puller, &tx, &pull_shutdown).await });
+    // Reports that came in while nobody led.
+    leader.audit(true).await?;
+    let mut deliveries: Vec<Delivery> = Vec::new();
+    while shutdown.phase().is_running() {
+        leader.renew().await?;
+        let receipts = leader.fold(std::mem::take(&mut deliveries)).await?;
+        leader.step().await?;
+        leader.acknowledge(&receipts).await;
+        let pause = leader.pause();
+        tokio::select! {
+            biased;
+            () = shutdown.draining() => {}
+            Some(more) = done.recv() => deliveries = more,
+            Some(news) = found.recv() => leader.hear(news),
+            () = shared.nudge.notified() => {}
+            () = tidemill_runtime::sleep(pause) => {}
+        }
+        while let Ok(more) = done.try_recv() {
+            deliveries.extend(more);
+        }
+    }
+    segments::flush(shared, fence, true).await
+}
+
+async fn pull_done(shared: &Shared, tx: &mpsc::Sender<Vec<Delivery>>, shutdown: &Shutdown) -> Result<()> {
+    let how = Receive::up_to(200, Duration::from_secs(30)).waiting(Duration::from_secs(5));
+    while !tx.is_closed() && shutdown.phase().is_running() {
+        let got = tokio::select! {
+            biased;
+            () = tx.closed() => return Ok(()),
+            () = shutdown.draining() => return Ok(()),
+            got = shared.blocks.queue.receive(keys::DONE_QUEUE, how) => got,
+        };
+        match got {
+            Ok(deliveries) if deliveries.is_empty() => tidemill_runtime::sleep(Duration::ZERO).await,
+            Ok(deliveries) => {
+                if tx.send(deliveries).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Err(e) => {
+                tracing::warn!(error = %e.chain(), "cannot read completions");
+                tidemill_runtime::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Leader<'_> {
+    fn now(&self) -> Timestamp {
+        self.shared.env.now()
+    }
+
+    async fn renew(&mut self) -> Result<()> {
+        let ttl = self.shared.settings.lead_ttl;
+        if self.now().since(self.renewed) < ttl / 3 {
+            return Ok(());
+        }
+        match self.shared.schedule.lead(LEASE, &self.shared.holder, ttl).await? {
+            Some(fence) if fence == self.fence => {
+                self.renewed = self.now();
+                Ok(())
+            }
+            _ => Err(Error::conflict("another manager leads the batch system now")),
+        }
+    }
+
+    /// Whether something that is done every `interval` is due.
+    fn is_due(&mut self, what: &'static str, interval: Duration) -> bool {
+        let now = self.now();
+        let due = self.due.get(what).is_none_or(|at| *at <= now);
+        if due {
+            self.due.insert(what, now + interval);
+        }
+        due
+    }
+
+    fn pause(&self) -> Duration {
+        if !self.unsent.is_empty() {
+            return Duration::from_millis(50);
+        }
+        self.core.next_due().map_or(IDLE, |due| due.since(self.now()).clamp(Duration::from_millis(1), IDLE))
+    }
+
+    fn hear(&mut self, news: News) {
+        let now = self.now();
+        match news {
+            News::Cut(job, outcome) => self.core.on_job_cut(&job, outcome, now),
+            News::Opened(job, stage, Ok(total)) => self.core.on_stage_opened(&job, stage, total),
+            News::Opened(job, stage, Err(e)) => self.core.on_stage_unopenable(&job, stage, &e.chain(), now),
+        }
+    }
+
+    /// One round: commands, workers, time, effects.
+    async fn step(&mut self) -> Result<()> {
+        let commands = store::commands(self.shared.blocks.ledger.as_ref()).await?;
+        for row in &commands {
+            self.carry_out(&row.job, &row.command).await?;
+        }
+        if self.is_due("workers", WORKERS_EVERY) {
+            let workers = workers::live_workers(self.shared.blocks.table.as_ref(), self.now()).await?;
+            self.core.on_workers(workers::capacity(&workers));
+        }
+        if self.is_due("audit", AUDIT_EVERY) {
+            self.audit(false).await?;
+        }
+        if self.is_due("revoke", REVOKE_EVERY) {
+            revoke::cancelled(self).await?;
+            revoke::lost(self).await?;
+        }
+        if self.is_due("cron", CRON_EVERY) {
+            super::cron::fire(self).await?;
+        }
+        let now = self.now();
+        self.core.tick(now);
+        self.apply(commands.iter().map(|c| c.id.as_str())).await?;
+        segments::flush(self.shared, self.fence, false).await
+    }
+
+    async fn carry_out(&mut self, job: &str, command: &Command) -> Result<()> {
+        let now = self.now();
+        if !self.core.jobs.contains_key(job) {
+            recover::adopt(self.shared, &mut self.core, job).await?;
+        }
+        match command {
+            Command::Adopt => {}
+            Command::Want(wanted) => self.core.on_wanted(job, *wanted, now),
+            Command::Priority(priority) => self.core.on_priority(job, *priority),
+            Command::Retry(only) => self.core.on_retry(job, only.as_deref(), now),
+        }
+        Ok(())
+    }
+
+    /// Reads the reports that the deliveries speak of. Returns what may be acknowledged once the effects are written.
+    async fn fold(&mut self, deliveries: Vec<Delivery>) -> Result<Vec<Receipt>> {
+        let mut ranges: BTreeMap<(String, u32, u64), u64> = BTreeMap::new();
+        let mut receipts = Vec::with_capacity(deliveries.len());
+        for d in deliveries {
+            match decode::<Done>("completion", &d.body) {
+                Ok(done) => {
+                    let seq = ranges.entry((done.job, done.stage, done.range)).or_default();
+                    *seq = (*seq).max(done.seq);
+                }
+                Err(e) => tracing::error!(error = %e.chain(), "dropped a completion that does not decode"),
+            }
+            receipts.push(d.receipt);
+        }
+        for ((job, stage, range), seq) in ranges {
+            if self.core.folded_seq(&job, stage, range).is_some_and(|folded| folded < seq) {
+                self.fold_range(&job, stage, range).await?;
+            }
+        }
+        Ok(receipts)
+    }
+
+    /// Folds every report of a range that has not been folded.
+    pub(super) async fn fold_range(&mut self, job: &str, stage: u32, range: u64) -> Result<()> {
+        let Some(folded) = self.core.folded_seq(job, stage, range) else { return Ok(()) };
+        for (seq, report) in read_reports(self.shared, job, stage, range, folded).await? {
+            let now = self.now();
+            self.core.on_report(job, stage, range, seq, &report, now);
+        }
+        Ok(())
+    }
+
+    /// Looks at ranges that have been out for a while, in case the word of their report was lost.
+    async fn audit(&mut self, all: bool) -> Result<()> {
+        let old = self.now() - AUDIT_EVERY;
+        let mut ranges = Vec::new();
+        for (id, job) in &self.core.jobs {
+            for (stage, s) in (0_u32..).zip(&job.stages) {
+                ranges.extend(s.outstanding.iter().filter(|(_, r)| all || r.released_at < old).map(|(r, _)| (id.clone(), stage, *r)));
+            }
+        }
+        let folded = |core: &Core, (job, stage, range): &(String, u32, u64)| core.folded_seq(job, *stage, *range);
+        for chunk in ranges.chunks(100) {
+            let fences = recover::fences(self.shared, chunk).await?;
+            for (at, fence) in chunk.iter().zip(fences) {
+                if fence.is_some_and(|f| folded(&self.core, at).is_some_and(|seq| f.seq > seq)) {
+                    self.fold_range(&at.0, at.1, at.2).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes and sends what the reactor wants.
+    async fn apply(&mut self, carried_out: impl Iterator<Item = &str>) -> Result<()> {
+        let mut fx = self.core.take_effects()?;
+        let mut ledger: Vec<_> = carried_out.map(store::command_delete).collect();
+        ledger.append(&mut fx.ledger);
+        if !ledger.is_empty() {
+            ledger.insert(0, store::guard(LEASE, &self.shared.holder, self.fence));
+            self.shared.blocks.ledger.transact(ledger).await?;
+        }
+        let changed = !fx.is_empty() || !fx.sends.is_empty();
+        self.shared.live.add(std::mem::take(&mut fx.columns), std::mem::take(&mut fx.finished_ranges), self.now());
+        self.unsent.append(&mut fx.sends);
+        self.send_work().await;
+        self.send_control(&fx.control).await?;
+        self.send_dead(&fx.dead).await?;
+        for (job, stage) in fx.open {
+            self.side_task(open::open(Arc::clone(self.shared), job, stage));
+        }
+        for job in fx.cut {
+            self.side_task(submit::cut_later(Arc::clone(self.shared), job));
+        }
+        for (job, state) in fx.finished_jobs {
+            tracing::info!(job, state = state.as_str(), "job ended");
+            self.shared.live.job_ended(&job);
+            let shared = Arc::clone(self.shared);
+            self.tasks.spawn("batch-sweep", Kind::Request, async move { sweep::losers(&shared, &job).await });
+        }
+        if changed {
+            self.shared.mark_changed();
+        }
+        Ok(())
+    }
+
+    fn side_task(&self, work: impl Future<Output = News> + Send + 'static) {
+        let news = self.news.clone();
+        self.tasks.spawn("batch-side", Kind::Request, async move {
+            // Nobody listens when the leadership has ended; the next leader asks again.
+            drop(news.send(work.await));
+            Ok(())
+        });
+    }
+
+    /// Sends ranges; what cannot be sent now is kept. Sending twice is harmless: the second claim finds the fence.
+    async fn send_work(&mut self) {
+        let mut by_class: BTreeMap<String, Vec<WorkItem>> = BTreeMap::new();
+        for (class, item) in std::mem::take(&mut self.unsent) {
+            by_class.entry(class).or_default().push(item);
+        }
+        for (class, items) in by_class {
+            for chunk in items.chunks(SEND_BATCH) {
+                if let Err(e) = self.send_chunk(&class, chunk).await {
+                    tracing::warn!(class, error = %e.chain(), "cannot send work, will try again");
+                    self.unsent.extend(chunk.iter().map(|i| (class.clone(), i.clone())));
+                }
+            }
+        }
+    }
+
+    async fn send_chunk(&self, class: &str, items: &[WorkItem]) -> Result<()> {
+        self.shared.ensure_class(class).await?;
+        let messages: Result<Vec<_>> = items.iter().map(|i| encode(i).map(NewMessage::now)).collect();
+        self.shared.blocks.queue.send(&keys::work_queue(class), messages?).await.map(drop)
+    }
+
+    async fn send_control(&self, wishes: &[(String, crate::protocol::Control)]) -> Result<()> {
+        let writes: Result<Vec<_>> =
+            wishes.iter().map(|(job, c)| Ok(Write::put(keys::control_job(job), encode(c)?, Condition::Any))).collect();
+        let writes = writes?;
+        if writes.is_empty() { Ok(()) } else { self.shared.blocks.table.write_many(keys::CONTROL_TABLE, writes).await }
+    }
+
+    async fn send_dead(&self, dead: &[crate::reactor::DeadTask]) -> Result<()> {
+        for chunk in dead.chunks(SEND_BATCH) {
+            let messages = chunk.iter().map(|d| {
+                let body = serde_json::json!({
+                    "job": d.job, "stage": d.stage, "task": d.failure.task, "attempts": d.attempts,
+                    "class": d.failure.class.as_str(), "exit": d.failure.exit, "message": d.failure.message,
+                });
+                NewMessage::now(Bytes::from(body.to_string()))
+            });
+            self.shared.blocks.queue.send(keys::DEAD_QUEUE, messages.collect()).await?;
+        }
+        Ok(())
+    }
+
+    async fn acknowledge(&self, receipts: &[Receipt]) {
+        if receipts.is_empty() {
+            return;
+        }
+        // A completion that comes again finds its report folded.
+        if let Err(e) = self.shared.blocks.queue.ack(keys::DONE_QUEUE, receipts).await {
+            tracing::debug!(error = %e.chain(), "completions not acknowledged");
+        }
+    }
+}
+
+/// The reports of a range after number `after`, in order.
+pub(super) async fn read_reports(shared: &Shared, job: &str, stage: u32, range: u64, after: u64) -> Result<Vec<(u64, Report)>> {
+    let mut next = Some(Range::all(keys::report_partition(job, stage, range), 100).from(sort_u64(after + 1)));
+    let mut out = Vec::new();
+    while let Some(r) = next {
+        let page = shared.blocks.table.range(keys::STATE_TABLE, r).await?;
+        for item in page.items {
+            let seq = unsort_u64(&item.key.sort).ok_or_else(|| Error::new(ErrorKind::Corrupt, "report key is not a number"))?;
+            out.push((seq, decode("report", &item.value)?));
+        }
+        next = page.next;
+    }
+    Ok(out)
+}

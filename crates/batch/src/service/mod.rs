@@ -1,0 +1,210 @@
+//! Carries: reads blocks, feeds the reactor, applies its effects in an order that survives a crash.
+//!
+//! A [`Manager`] is a handle that any number of callers share. Submits and wishes go into the ledger, whichever manager they are
+//! made at; one manager at a time *leads* (a lease in the ledger) and carries them out. The leader's order of work is
+//!
+//! 1. read reports and commands, feed them to the reactor;
+//! 2. one ledger transaction with everything that follows from them, guarded by the leadership's fence;
+//! 3. only then messages to the queues, control items, acknowledgements: all of them harmless when done twice.
+//!
+//! On any doubt (an error whose effect is unknown) the leader forgets its state and reads it back from ledger and table.
+
+mod cron;
+mod lead;
+mod live;
+mod open;
+mod recover;
+mod revoke;
+mod segments;
+mod submit;
+mod sweep;
+mod wishes;
+mod workers;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tidemill_base::{Env, Result};
+use tidemill_blocks::Blocks;
+use tidemill_blocks::fleet::Offers;
+use tidemill_blocks::queue::QueueSettings;
+use tidemill_blocks::schedule::{self, Schedule};
+use tidemill_runtime::{Kind, Shutdown, Tasks};
+use tokio::sync::{Notify, watch};
+
+pub use crate::reactor::{LiveBatch, ReactorSettings};
+pub use submit::{Submit, Submitted};
+pub use workers::live_workers;
+
+use crate::protocol::keys;
+use crate::store;
+
+/// Turns statistics into a segment. The Parquet writer is heavy and lives in a crate that batch does not know.
+#[async_trait]
+pub trait SegmentSink: Send + Sync + std::fmt::Debug {
+    /// The segment's bytes.
+    async fn encode(&self, batches: Vec<LiveBatch>) -> Result<Bytes>;
+}
+
+/// What a manager goes by.
+#[derive(Debug, Clone)]
+pub struct BatchSettings {
+    /// What the reactor goes by.
+    pub reactor: ReactorSettings,
+    /// How long leadership lasts without renewal; another manager takes over after it.
+    pub lead_ttl: Duration,
+    /// A range delivered so often without being finished is taken apart, task by task.
+    pub max_receives: u32,
+    /// A job's statistics go into a segment when there are so many rows of it,
+    pub segment_rows: usize,
+    /// or when the oldest has waited for so long.
+    pub segment_age: Duration,
+    /// Classes whose queues are made at the start; others are made by the first job that names them.
+    pub classes: Vec<String>,
+    /// What workers of a class offer at most, for classes without a live worker. Empty: not known, nothing is refused.
+    pub offers: Vec<(String, Offers)>,
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        Self {
+            reactor: ReactorSettings::default(),
+            lead_ttl: Duration::from_secs(9),
+            max_receives: 5,
+            segment_rows: 65_536,
+            segment_age: Duration::from_secs(30),
+            classes: vec!["default".to_owned()],
+            offers: Vec::new(),
+        }
+    }
+}
+
+/// The batch system's handle.
+#[derive(Debug, Clone)]
+pub struct Manager {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub blocks: Blocks,
+    pub schedule: Schedule,
+    pub env: Env,
+    pub settings: BatchSettings,
+    pub sink: Arc<dyn SegmentSink>,
+    /// This manager's name as a holder of leases.
+    pub holder: String,
+    /// Wakes the leader.
+    pub nudge: Notify,
+    /// Counts changes to any job, for those who watch.
+    pub changed: watch::Sender<u64>,
+    pub live: live::LiveColumns,
+    classes: Mutex<BTreeSet<String>>,
+}
+
+impl Manager {
+    /// Prepares schema, queues and tables. `tasks` runs what [`Manager::start`] starts.
+    pub async fn new(blocks: Blocks, env: Env, settings: BatchSettings, sink: Arc<dyn SegmentSink>) -> Result<Self> {
+        blocks.ledger.migrate(schedule::MIGRATIONS).await?;
+        blocks.ledger.migrate(store::MIGRATIONS).await?;
+        for table in [keys::STATE_TABLE, keys::WORKER_TABLE, keys::CONTROL_TABLE] {
+            blocks.table.ensure(table).await?;
+        }
+        for queue in [keys::DONE_QUEUE, keys::DEAD_QUEUE] {
+            blocks.queue.ensure(queue, QueueSettings::default()).await?;
+        }
+        let shared = Shared {
+            schedule: Schedule::new(Arc::clone(&blocks.ledger), env.clone()),
+            holder: env.id("m"),
+            nudge: Notify::new(),
+            changed: watch::Sender::new(0),
+            live: live::LiveColumns::default(),
+            classes: Mutex::default(),
+            blocks,
+            env,
+            settings,
+            sink,
+        };
+        for class in shared.settings.classes.clone() {
+            shared.ensure_class(&class).await?;
+        }
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Leads whenever nobody else does, until draining is asked for.
+    pub fn start(&self, tasks: &Tasks) {
+        let (shared, shutdown, inner) = (Arc::clone(&self.shared), tasks.shutdown().clone(), tasks.clone());
+        tasks.spawn("batch-lead", Kind::Essential, async move { lead_when_possible(&shared, &inner, &shutdown).await });
+    }
+
+    /// Counts up whenever something about any job has changed. To be watched instead of asking again and again.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
+    }
+
+    /// Statistics that are not in a segment yet, with the segments that are, as one consistent picture.
+    pub async fn statistics(&self, job: Option<&str>) -> Result<live::Picture> {
+        self.shared.live.picture(self.shared.blocks.ledger.as_ref(), job).await
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Shared {
+    /// Makes a class's queues on its first use.
+    pub(crate) async fn ensure_class(&self, class: &str) -> Result<()> {
+        if self.classes.lock().unwrap_or_else(PoisonError::into_inner).contains(class) {
+            return Ok(());
+        }
+        let (work, lost) = (keys::work_queue(class), keys::work_dead_queue(class));
+        self.blocks.queue.ensure(&lost, QueueSettings::default()).await?;
+        let settings = QueueSettings { max_receives: Some(self.settings.max_receives), dead_letter: Some(lost), ..QueueSettings::default() };
+        self.blocks.queue.ensure(&work, settings).await?;
+        self.classes.lock().unwrap_or_else(PoisonError::into_inner).insert(class.to_owned());
+        Ok(())
+    }
+
+    pub(crate) fn known_classes(&self) -> Vec<String> {
+        self.classes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    pub(crate) fn mark_changed(&self) {
+        self.changed.send_modify(|n| *n += 1);
+    }
+}
+
+/// The name of the leadership lease.
+pub(crate) const LEASE: &str = "batch";
+
+async fn lead_when_possible(shared: &Arc<Shared>, tasks: &Tasks, shutdown: &Shutdown) -> Result<()> {
+    let pause = shared.settings.lead_ttl / 3;
+    while shutdown.phase().is_running() {
+        match shared.schedule.lead(LEASE, &shared.holder, shared.settings.lead_ttl).await {
+            Ok(Some(fence)) => {
+                tracing::info!(fence, "leading the batch system");
+                match lead::lead(shared, tasks, shutdown, fence).await {
+                    Ok(()) => {}
+                    Err(e) => tracing::warn!(error = %e.chain(), "leadership interrupted, reading the state back"),
+                }
+                if shutdown.phase().is_running() {
+                    tidemill_runtime::sleep(Duration::from_millis(20)).await;
+                }
+            }
+            Ok(None) => drop(shutdown.sleep(pause).await),
+            Err(e) => {
+                tracing::warn!(error = %e.chain(), "cannot ask for the leadership");
+                shutdown.sleep(pause.min(Duration::from_secs(1))).await;
+            }
+        }
+    }
+    // Another manager need not wait for the lease to end; if this fails it just waits.
+    if let Err(e) = shared.schedule.resign(LEASE, &shared.holder).await {
+        tracing::debug!(error = %e.chain(), "cannot resign the leadership");
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! Reads a leader's state back from ledger and table. Nobody is asked to start again.
+
+use std::sync::Arc;
+
+use tidemill_base::{ErrorKind, Result};
+use tidemill_blocks::ledger::Ledger;
+
+use super::lead::read_reports;
+use super::{Shared, workers};
+use crate::model::{JobState, TaskColumns};
+use crate::protocol::{RangeState, WorkItem, decode, keys};
+use crate::reactor::{Core, LiveBatch};
+use crate::store;
+
+/// The reactor's state as the ledger has it, and the statistics that are in no segment yet.
+pub(super) async fn core(shared: &Shared) -> Result<Core> {
+    let mut core = Core::new(shared.settings.reactor.clone(), shared.env.clone());
+    let ledger = shared.blocks.ledger.as_ref();
+    for (id, entry) in store::load(ledger, None).await? {
+        core.on_job(&id, entry);
+    }
+    let waiting: Vec<String> = core.jobs.iter().filter(|(_, j)| !j.unmet.is_empty()).map(|(id, _)| id.clone()).collect();
+    for id in waiting {
+        resolve_dependencies(shared, &mut core, &id).await?;
+    }
+    live_columns(shared).await?;
+    let now = shared.env.now();
+    let live = workers::live_workers(shared.blocks.table.as_ref(), now).await?;
+    core.on_workers(workers::capacity(&live));
+    Ok(core)
+}
+
+/// Takes one job in, if the ledger has it.
+pub(super) async fn adopt(shared: &Shared, core: &mut Core, job: &str) -> Result<()> {
+    for (id, entry) in store::load(shared.blocks.ledger.as_ref(), Some(job)).await? {
+        core.on_job(&id, entry);
+        resolve_dependencies(shared, core, &id).await?;
+    }
+    Ok(())
+}
+
+/// Tells the reactor of jobs waited for that have ended already.
+async fn resolve_dependencies(shared: &Shared, core: &mut Core, job: &str) -> Result<()> {
+    let Some(entry) = core.jobs.get(job) else { return Ok(()) };
+    for dependency in entry.unmet.clone() {
+        let rows = shared.blocks.ledger.query("SELECT state FROM batch_jobs WHERE id = $1", vec![dependency.as_str().into()]).await?;
+        let state = rows.first().map(|r| r.text(0)).transpose()?.and_then(JobState::from_word);
+        let now = shared.env.now();
+        match state {
+            Some(s) if s.is_final() => core.on_job_ended(&dependency, s, now),
+            // It was there at submit; deleted since, it can no longer succeed.
+            None => core.on_job_ended(&dependency, JobState::Cancelled, now),
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Ranges that the ledger has released and nobody has claimed: their message may never have been sent.
+pub(super) async fn unsent(shared: &Shared, core: &Core) -> Result<Vec<(String, WorkItem)>> {
+    let mut out = Vec::new();
+    for (id, job) in &core.jobs {
+        for (stage, s) in (0_u32..).zip(&job.stages) {
+            let ranges: Vec<_> = s.outstanding.keys().map(|r| (id.clone(), stage, *r)).collect();
+            for chunk in ranges.chunks(100) {
+                for ((_, _, range), fence) in chunk.iter().zip(fences(shared, chunk).await?) {
+                    let (None, Some(r)) = (fence, s.outstanding.get(range)) else { continue };
+                    let (start, len, attempt, released_at) = (r.start, r.len, r.attempt, r.released_at);
+                    out.push((job.class.clone(), WorkItem { job: id.clone(), stage, range: *range, start, len, attempt, released_at }));
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// The fences of ranges, in the order asked.
+pub(super) async fn fences(shared: &Shared, ranges: &[(String, u32, u64)]) -> Result<Vec<Option<RangeState>>> {
+    let keys: Vec<_> = ranges.iter().map(|(job, stage, range)| keys::fence(job, *stage, *range)).collect();
+    let items = shared.blocks.table.get_many(keys::STATE_TABLE, &keys).await?;
+    items.into_iter().map(|item| item.map(|i| decode("fence", &i.value)).transpose()).collect()
+}
+
+async fn live_columns(shared: &Shared) -> Result<()> {
+    let (mut batches, mut finished) = (Vec::new(), Vec::new());
+    for range in store::unflushed(shared.blocks.ledger.as_ref() as &dyn Ledger).await? {
+        for (seq, report) in read_reports(shared, &range.job, range.stage, range.range, range.flushed_seq).await? {
+            if seq > range.folded_seq {
+                break;
+            }
+            match TaskColumns::unpack(&report.columns) {
+                Ok(columns) if columns.is_empty() => {}
+                Ok(columns) => batches.push(LiveBatch {
+                    job: range.job.as_str().into(),
+                    stage: range.stage,
+                    range: range.range,
+                    seq,
+                    worker: report.worker.as_str().into(),
+                    columns: Arc::new(columns),
+                }),
+                Err(e) if e.kind() == ErrorKind::Corrupt => tracing::error!(job = range.job, error = %e.chain(), "statistics of a report cannot be read"),
+                Err(e) => return Err(e),
+            }
+        }
+        if range.finished {
+            finished.push((range.job, range.stage, range.range));
+        }
+    }
+    shared.live.replace(batches, finished, shared.env.now());
+    Ok(())
+}

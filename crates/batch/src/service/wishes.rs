@@ -1,0 +1,66 @@
+//! What people ask of jobs that exist.
+
+use tidemill_base::{Error, Result};
+
+use super::Manager;
+use crate::model::{JobState, Wanted};
+use crate::store::{self, Command};
+
+impl Manager {
+    /// Runs, pauses or cancels a job. `Conflict` when it has ended.
+    pub async fn want(&self, job: &str, wanted: Wanted, user: &str) -> Result<()> {
+        let state = self.state_of(job).await?;
+        if state.is_final() || (state == JobState::Cancelling && wanted != Wanted::Cancel) {
+            return Err(Error::conflict(format!("job {job} is {} and cannot be changed; submit it anew", state.as_str())));
+        }
+        self.command(job, &Command::Want(wanted), user).await
+    }
+
+    /// Changes a job's priority, -1000 to 1000. It takes effect on everything that is not yet in a work queue.
+    pub async fn set_priority(&self, job: &str, priority: i32, user: &str) -> Result<()> {
+        if !(-1000..=1000).contains(&priority) {
+            return Err(Error::invalid(format!("priority {priority} is not between -1000 and 1000")));
+        }
+        let state = self.state_of(job).await?;
+        if state.is_final() {
+            return Err(Error::conflict(format!("job {job} is {}; its priority means nothing any more", state.as_str())));
+        }
+        self.command(job, &Command::Priority(priority), user).await
+    }
+
+    /// Tries tasks again that failed for good: all, or those named by `(stage, task)`. Returns how many there are. `Conflict` when the
+    /// job was cancelled.
+    pub async fn retry(&self, job: &str, only: Option<Vec<(u32, u64)>>, user: &str) -> Result<u64> {
+        let state = self.state_of(job).await?;
+        if matches!(state, JobState::Cancelled | JobState::Cancelling) {
+            return Err(Error::conflict(format!("job {job} was cancelled; submit it anew")));
+        }
+        let sql = "SELECT stage, task FROM batch_exceptions WHERE job = $1 AND state = 'dead'";
+        let rows = self.shared().blocks.ledger.query(sql, vec![job.into()]).await?;
+        let mut count = 0;
+        for row in &rows {
+            let at = (store::rows::narrow(row.uint(0)?), row.uint(1)?);
+            count += u64::from(only.as_ref().is_none_or(|o| o.contains(&at)));
+        }
+        if count == 0 {
+            return Err(Error::not_found(format!("job {job} has no such failed task; `tidemill batch show {job}` lists them")));
+        }
+        self.command(job, &Command::Retry(only), user).await?;
+        Ok(count)
+    }
+
+    /// Where a job stands.
+    pub async fn state_of(&self, job: &str) -> Result<JobState> {
+        let rows = self.shared().blocks.ledger.query("SELECT state FROM batch_jobs WHERE id = $1", vec![job.into()]).await?;
+        let row = rows.first().ok_or_else(|| Error::not_found(format!("there is no job `{job}`; `tidemill batch list` shows those there are")))?;
+        JobState::from_word(row.text(0)?).ok_or_else(|| Error::corrupt(format!("job {job} has an unknown state")))
+    }
+
+    async fn command(&self, job: &str, command: &Command, user: &str) -> Result<()> {
+        let shared = self.shared();
+        let statement = store::command_insert(&shared.env.id("c"), job, command, user, shared.env.now())?;
+        shared.blocks.ledger.transact(vec![statement]).await?;
+        shared.nudge.notify_one();
+        Ok(())
+    }
+}

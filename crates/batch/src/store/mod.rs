@@ -1,0 +1,16 @@
+//! What the ledger keeps of batch: the schema, the statements that write it, and the rows that are read back.
+//!
+//! Only the leading manager writes stages, ranges and exceptions, each transaction guarded by its leadership fence. Everybody may
+//! insert jobs and commands.
+
+mod load;
+pub mod read;
+pub(crate) mod rows;
+mod schema;
+
+pub(crate) use load::{UnflushedRange, load, unflushed};
+pub(crate) use rows::{
+    Command, CommandRow, NewJob, command_delete, command_insert, commands, exception_delete, exception_revive, exception_upsert, guard, insert_job,
+    job_update, range_delete, range_flushed, range_insert, range_update, segment_insert, stage_update,
+};
+pub use schema::MIGRATIONS;

@@ -1,0 +1,36 @@
+//! The tables.
+
+use tidemill_blocks::ledger::Migration;
+
+/// Batch's tables, in the order of their making.
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    name: "batch-001-jobs",
+    sql: "
+CREATE TABLE batch_jobs (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, user_name TEXT NOT NULL, class TEXT NOT NULL, priority BIGINT NOT NULL,
+    state TEXT NOT NULL, wanted TEXT NOT NULL, reason TEXT NOT NULL, cut BIGINT NOT NULL, spec TEXT NOT NULL, client_token TEXT, cron_parent TEXT,
+    submitted_us BIGINT NOT NULL, start_after_us BIGINT NOT NULL, started_us BIGINT, finished_us BIGINT);
+CREATE UNIQUE INDEX batch_jobs_token ON batch_jobs (user_name, client_token);
+CREATE INDEX batch_jobs_state ON batch_jobs (state);
+CREATE TABLE batch_stages (
+    job TEXT NOT NULL, stage BIGINT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL, total BIGINT NOT NULL,
+    pending BYTEA NOT NULL, skipped_runs BYTEA NOT NULL, next_range BIGINT NOT NULL,
+    succeeded BIGINT NOT NULL, failed BIGINT NOT NULL, cancelled BIGINT NOT NULL, skipped BIGINT NOT NULL, retrying BIGINT NOT NULL,
+    outstanding BIGINT NOT NULL, attempts BIGINT NOT NULL, failed_attempts BIGINT NOT NULL,
+    wait_us BIGINT NOT NULL, stage_in_us BIGINT NOT NULL, run_us BIGINT NOT NULL, stage_out_us BIGINT NOT NULL, wasted_us BIGINT NOT NULL,
+    cpu_us BIGINT NOT NULL, peak_memory BIGINT NOT NULL, bytes_in BIGINT NOT NULL, bytes_out BIGINT NOT NULL, mean_us DOUBLE PRECISION NOT NULL,
+    started_us BIGINT, finished_us BIGINT, PRIMARY KEY (job, stage));
+CREATE TABLE batch_ranges (
+    job TEXT NOT NULL, stage BIGINT NOT NULL, range_id BIGINT NOT NULL, start_task BIGINT NOT NULL, len BIGINT NOT NULL,
+    attempt BIGINT NOT NULL, released_us BIGINT NOT NULL, folded_seq BIGINT NOT NULL, settled BYTEA NOT NULL, finished BIGINT NOT NULL,
+    flushed_seq BIGINT NOT NULL,
+    PRIMARY KEY (job, stage, range_id));
+CREATE TABLE batch_exceptions (
+    job TEXT NOT NULL, stage BIGINT NOT NULL, task BIGINT NOT NULL, attempts BIGINT NOT NULL, class TEXT NOT NULL,
+    exit_code BIGINT, signal BIGINT, message TEXT NOT NULL, worker TEXT NOT NULL, state TEXT NOT NULL, due_us BIGINT, at_us BIGINT NOT NULL,
+    PRIMARY KEY (job, stage, task));
+CREATE TABLE batch_segments (
+    job TEXT NOT NULL, path TEXT NOT NULL, task_rows BIGINT NOT NULL, bytes BIGINT NOT NULL, at_us BIGINT NOT NULL, PRIMARY KEY (job, path));
+CREATE TABLE batch_commands (
+    id TEXT PRIMARY KEY, job TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, by_user TEXT NOT NULL, at_us BIGINT NOT NULL)",
+}];
