@@ -95,4 +95,11 @@ pub trait Fleet: Send + Sync + std::fmt::Debug {
 
     /// Brings what there is in line with what is desired: starts, replaces, reaps. Called every second or so by whoever leads.
     async fn reconcile(&self) -> Result<()>;
+
+    /// Why the group is not as it should be, for people: a start that fails, members that cannot go yet. `None`: nothing to say,
+    /// or the driver cannot tell.
+    async fn trouble(&self, group: &str) -> Result<Option<String>> {
+        let _ = group;
+        Ok(None)
+    }
 }
