@@ -14,4 +14,5 @@ pub mod model;
 pub mod protocol;
 pub mod spec;
 pub mod reactor;
+// pub mod service;
 pub mod store;

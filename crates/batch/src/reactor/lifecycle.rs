@@ -100,14 +100,19 @@ impl Core {
         self.mark_job(id);
     }
 
-    /// The tasks of a grouping stage have been found.
-    pub(crate) fn on_stage_opened(&mut self, id: &str, stage: u32, total: u64) {
-        let Some(s) = self.jobs.get_mut(id).and_then(|j| j.stages.get_mut(stage as usize)) else { return };
-        s.opening = false;
-        s.total = total;
-        s.pending = RunSet::from_run(0, total);
-        s.state = StageState::Open;
-        self.mark_stage(id, stage);
+    /// The tasks of a grouping stage have been found, and with them the totals of stages behind it: `(stage, total)`, it first.
+    pub(crate) fn on_stage_opened(&mut self, id: &str, totals: &[(u32, u64)]) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        for (at, &(stage, total)) in totals.iter().enumerate() {
+            let Some(s) = job.stages.get_mut(stage as usize) else { continue };
+            s.total = total;
+            if at == 0 {
+                s.opening = false;
+                s.pending = RunSet::from_run(0, total);
+                s.state = StageState::Open;
+            }
+            self.dirty_stages.insert((id.to_owned(), stage));
+        }
     }
 
     /// The tasks of a grouping stage cannot be found, now or ever.

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use tidemill_base::{Env, Result, Timestamp};
 
-pub(crate) use effects::{Effects, LiveBatch};
+pub use effects::LiveBatch;
+pub(crate) use effects::{DeadTask, Effects};
+pub(crate) use lifecycle::upstream_of;
 pub(crate) use state::{Exception, JobEntry, Outstanding, StageEntry, Sums};
 
 use crate::model::JobState;

@@ -29,6 +29,8 @@ pub(crate) struct JobEntry {
     pub cut: bool,
     /// The service is at it.
     pub cutting: bool,
+    /// The last tick of its cron line that has been looked at.
+    pub last_tick: Timestamp,
 }
 
 /// A stage of a live job. At any time

@@ -29,7 +29,7 @@ const SEND_BATCH: usize = 100;
 #[derive(Debug)]
 pub(super) enum News {
     Cut(String, Result<Vec<StageEntry>>),
-    Opened(String, u32, Result<u64>),
+    Opened(String, u32, Result<Vec<(u32, u64)>>),
 }
 
 /// One term of leadership.
@@ -144,7 +144,7 @@ impl Leader<'_> {
         let now = self.now();
         match news {
             News::Cut(job, outcome) => self.core.on_job_cut(&job, outcome, now),
-            News::Opened(job, stage, Ok(total)) => self.core.on_stage_opened(&job, stage, total),
+            News::Opened(job, _, Ok(totals)) => self.core.on_stage_opened(&job, &totals),
             News::Opened(job, stage, Err(e)) => self.core.on_stage_unopenable(&job, stage, &e.chain(), now),
         }
     }

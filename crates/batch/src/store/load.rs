@@ -51,6 +51,7 @@ fn job(row: &Row) -> Result<JobEntry> {
         stages: Vec::new(),
         cut: row.bool(12)?,
         cutting: false,
+        last_tick: tidemill_base::Timestamp::ZERO,
     })
 }
 
