@@ -1,4 +1,5 @@
 //! Worker groups of real processes. Whatever a failing test leaves behind ends by itself after a minute.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers included")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

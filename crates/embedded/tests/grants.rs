@@ -1,4 +1,5 @@
 //! Credentials of the embedded issuer: what they reach, and every way in which they must be refused.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers included")]
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;

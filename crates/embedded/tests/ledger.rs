@@ -1,5 +1,7 @@
 //! The ledger on real files, and leases and ticks over it.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers included")]
 
+use std::io::BufRead as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -198,6 +200,39 @@ async fn what_was_answered_is_there_after_reopening_and_in_a_backup() {
     drop(ledger);
     assert_eq!(count(&open(dir.path())).await, 2);
     assert_eq!(count(&open(&copy)).await, 1);
+}
+
+/// The part of the next test that runs in a process of its own: inserts and says so until it is killed.
+#[tokio::test]
+#[ignore = "started by what_was_answered_survives_kill_9"]
+async fn insert_until_killed() {
+    let folder = std::env::var("LEDGER_FOLDER").unwrap();
+    let ledger = with_table(Path::new(&folder)).await;
+    for n in 0.. {
+        let ids: Vec<_> = (0..5).map(|k| format!("{n}-{k}")).collect();
+        join_all(ids.iter().map(|id| ledger.transact(vec![put(id, n)]))).await.into_iter().for_each(|o| drop(o.unwrap()));
+        println!("\nanswered {n}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "insert_until_killed", "--ignored", "--nocapture"])
+        .env("LEDGER_FOLDER", dir.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = std::io::BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut answered = said.filter_map(|line| line.strip_prefix("answered ")?.parse::<i64>().ok());
+    let seen = answered.find(|n| *n >= 50).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let last = answered.last().unwrap_or(seen);
+    let ledger = open(dir.path());
+    let rows = ledger.query("SELECT COUNT(*) FROM t WHERE n <= $1", vec![last.into()]).await.unwrap();
+    assert_eq!(rows[0].int(0).unwrap(), (last + 1) * 5);
 }
 
 #[tokio::test]
