@@ -183,6 +183,6 @@ impl StageEntry {
 
     /// Slot time that one task is expected to take, microseconds.
     pub(crate) fn expected_us(&self) -> f64 {
-        if self.sums.attempts == 0 { 200_000.0 } else { self.mean_us.max(0.5) }
+        if self.sums.attempts == 0 { 1_000_000.0 } else { self.mean_us.max(0.5) }
     }
 }
