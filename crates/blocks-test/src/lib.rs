@@ -1,1 +1,23 @@
 //! Conformance suites, faulty wrappers and the simulator's harness.
+//!
+//! One suite per block says what a driver must do; a driver signs up with a few lines in its own `tests/` folder and each
+//! behaviour becomes a test of its own. A behaviour added here is run by every driver without an edit there.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use tidemill_blocks::{memory::MemoryQueue, queue::Queue};
+//! use tidemill_blocks_test::{Harness, queue_suite};
+//!
+//! async fn make(h: &Harness) -> Arc<dyn Queue> {
+//!     Arc::new(MemoryQueue::new(h.env().clone()))
+//! }
+//!
+//! queue_suite!(real, make); // or `simulated`, for drivers without threads of their own
+//! ```
+//!
+//! Two suites in one file go into a module each.
+
+mod harness;
+pub mod suites;
+
+pub use harness::{Harness, run_real, run_simulated};
