@@ -10,9 +10,10 @@
 //! numbers, and calls, fsyncs and cloud cost are paid per range, while attempts, failures, logs and statistics stay per task.
 
 pub mod cut;
+pub mod fleet;
 pub mod model;
 pub mod protocol;
-pub mod spec;
 pub mod reactor;
+pub mod spec;
 // pub mod service;
 pub mod store;
