@@ -87,7 +87,9 @@ pub(crate) fn need(policy: &ScalePolicy, input: &ScaleInput) -> u32 {
 pub fn decide(policy: &ScalePolicy, state: &mut ScaleState, input: &ScaleInput) -> Decision {
     let now = input.now;
     let wanted = need(policy, input);
-    let bounded = wanted.clamp(policy.min, policy.max.max(policy.min));
+    // A worker whose slots have tasks is not given up: the work costs the same, and ends sooner.
+    let in_use = input.tasks.div_ceil(u64::from(input.slots_each.max(1))).min(u64::from(input.desired)) as u32;
+    let bounded = wanted.max(in_use).clamp(policy.min, policy.max.max(policy.min));
     state.since.get_or_insert(now);
     while state.needs.back().is_some_and(|(_, n)| *n <= bounded) {
         state.needs.pop_back();
@@ -152,8 +154,8 @@ mod tests {
         assert_eq!(decide(&policy, &mut state, &input(0, 0, 100, 1200.0)).desired, 10);
         assert_eq!(decide(&policy, &mut state, &input(30, 10, 0, 0.0)).desired, 10);
         assert_eq!(decide(&policy, &mut state, &input(50, 10, 10, 240.0)).desired, 10);
-        assert_eq!(decide(&policy, &mut state, &input(70, 10, 0, 0.0)).desired, 2, "the need at 50 s still counts");
-        assert_eq!(decide(&policy, &mut state, &input(120, 2, 0, 0.0)).desired, 0);
+        assert_eq!(decide(&policy, &mut state, &input(70, 10, 0, 0.0)).desired, 5, "the five workers that had tasks at 50 s still count");
+        assert_eq!(decide(&policy, &mut state, &input(120, 5, 0, 0.0)).desired, 0);
     }
 
     #[test]

@@ -155,8 +155,8 @@ mod tests {
         };
         let (few, many) = (run(5), run(50));
         assert!(few.finished && many.finished);
-        // 50,000 s of work on 20 slots, a minute to boot, and at the end the fleet shrinks with what is left, over one more target.
-        assert!((2560.0..2560.0 + 300.0).contains(&few.completion_s), "{}", few.completion_s);
+        // 50,000 s of work on 20 slots, and a minute to boot.
+        assert!((2560.0..2580.0).contains(&few.completion_s), "{}", few.completion_s);
         assert!(many.completion_s < few.completion_s / 4.0, "{} {}", many.completion_s, few.completion_s);
         assert!(many.cost < few.cost * 2.0, "{} {}", many.cost, few.cost);
         assert_eq!(few.peak_workers, 5);
