@@ -87,7 +87,8 @@ pub trait Fleet: Send + Sync + std::fmt::Debug {
     /// Sets or lifts scale-in protection.
     async fn protect(&self, group: &str, member: &str, protected: bool) -> Result<()>;
 
-    /// Lets the member finish what it has and go; with `replace` another takes its place, otherwise the desired size shrinks.
+    /// Lets the member finish what it has and go; with `replace` another takes its place, otherwise the desired size shrinks, which
+    /// is `Invalid` at the minimum.
     async fn drain(&self, group: &str, member: &str, replace: bool) -> Result<()>;
 
     /// Says that the member is sick: it is ended at once and replaced.

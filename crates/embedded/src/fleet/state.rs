@@ -89,16 +89,22 @@ impl GroupState {
         self.members.get_mut(id).ok_or_else(|| Error::not_found(format!("group {group} has no member {id}")))
     }
 
-    /// Marks the member for draining; whether it was not on its way out already.
+    /// Marks the member for draining; whether it was not on its way out already. Without a replacement the group shrinks by one,
+    /// and at its minimum that is refused.
     pub(super) fn drain(&mut self, id: &str, replace: bool, now: Timestamp) -> Result<bool> {
-        let member = self.member(id)?;
-        if member.ending.is_some() {
+        if self.member(id)?.ending.is_some() {
             return Ok(false);
         }
-        member.ending = Some(Ending::Draining { since: now });
         if !replace {
-            self.desired = self.desired.saturating_sub(1).max(self.spec.min);
+            let GroupSpec { name, min, .. } = &self.spec;
+            if self.desired <= *min {
+                return Err(Error::invalid(format!(
+                    "group {name} is at its minimum of {min}; drain with a replacement, or lower the minimum"
+                )));
+            }
+            self.desired -= 1;
         }
+        self.member(id)?.ending = Some(Ending::Draining { since: now });
         Ok(true)
     }
 

@@ -99,8 +99,9 @@ fn draining_without_replacement_shrinks_the_group_down_to_its_minimum() {
     w.step();
     w.group.drain("m0", false, w.env.now()).unwrap();
     assert_eq!((w.group.desired, w.step()), (1, vec![]));
-    w.group.drain("m1", false, w.env.now()).unwrap();
-    assert_eq!((w.group.desired, w.step()), (1, vec![Action::Start]));
+    let refused = w.group.drain("m1", false, w.env.now()).unwrap_err();
+    assert!(refused.message().contains("minimum of 1"), "{refused}");
+    assert_eq!((w.group.desired, w.step()), (1, vec![]), "and nothing has changed");
 }
 
 #[test]
