@@ -22,6 +22,8 @@ pub fn error(what: &str, path: &Path, e: object_store::Error) -> Error {
         E::AlreadyExists { .. } | E::Precondition { .. } => ErrorKind::Conflict,
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => ErrorKind::Denied,
         E::InvalidPath { .. } | E::NotSupported { .. } | E::NotImplemented { .. } => ErrorKind::Invalid,
+        // Our own drivers send their errors along, since the crate has no word for a full disk or for damage.
+        E::Generic { source, .. } => source.downcast_ref::<Error>().map_or(ErrorKind::Unavailable, Error::kind),
         _ => ErrorKind::Unavailable,
     };
     Error::new(kind, format!("{what} object `{path}`")).with_source(e)
