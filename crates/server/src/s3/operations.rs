@@ -43,7 +43,7 @@ impl S3 for Endpoint {
         check_acl(req.input.acl.as_ref().map(|a| a.as_str()))?;
         refuse(&[(req.input.object_lock_enabled_for_bucket == Some(true), "object lock")])?;
         self.make_bucket(&req.input.bucket).await?;
-        answer(CreateBucketOutput { location: Some(format!("/{}", req.input.bucket)), ..Default::default() })
+        answer(CreateBucketOutput { location: Some(format!("/{}", req.input.bucket)) })
     }
 
     async fn delete_bucket(&self, req: S3Request<DeleteBucketInput>) -> Answer<DeleteBucketOutput> {
