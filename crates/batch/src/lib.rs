@@ -14,6 +14,6 @@ pub mod fleet;
 pub mod model;
 pub mod protocol;
 pub mod reactor;
+pub mod service;
 pub mod spec;
-// pub mod service;
 pub mod store;

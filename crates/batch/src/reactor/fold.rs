@@ -41,7 +41,8 @@ impl Core {
         let newly = settle_runs(s, range, &report.succeeded);
         let returned = settle_runs(s, range, &report.returned);
         let cancelled = settle_runs(s, range, &report.cancelled);
-        let failed: Vec<TaskFailure> = report.failed.iter().filter(|f| !settle_runs(s, range, &[(f.task, 1)]).is_empty()).cloned().collect();
+        let failed: Vec<TaskFailure> =
+            report.failed.iter().filter(|f| !settle_runs(s, range, &[(f.task, 1)]).is_empty()).cloned().collect();
         let attempt = s.outstanding.get(&range).map_or(1, |r| r.attempt);
         if let Some(r) = s.outstanding.get_mut(&range) {
             r.folded_seq = seq;
@@ -100,7 +101,12 @@ impl Core {
         } else if lost {
             // One of them may be the poison: from now on each goes alone.
             for task in rest.iter().flat_map(|(start, len)| *start..start + len) {
-                let e = s.exceptions.entry(task).or_insert(Exception { attempts: attempt - 1, class: FailureClass::LostWorker, due: None, dead: false });
+                let e = s.exceptions.entry(task).or_insert(Exception {
+                    attempts: attempt - 1,
+                    class: FailureClass::LostWorker,
+                    due: None,
+                    dead: false,
+                });
                 e.due = Some(now);
             }
         } else {
@@ -120,7 +126,11 @@ impl Core {
             let Some(r) = s.outstanding.remove(&range) else { return };
             // A worker that finishes a range has settled all of it; should it not have, nothing is lost.
             let rest = unsettled_runs(&r);
-            if wanted == Wanted::Cancel { s.cancelled += rest.iter().map(|r| r.1).sum::<u64>() } else { give_back(s, &rest, now) }
+            if wanted == Wanted::Cancel {
+                s.cancelled += rest.iter().map(|r| r.1).sum::<u64>()
+            } else {
+                give_back(s, &rest, now)
+            }
             self.effects.finished_ranges.push((job.to_owned(), stage, range));
             RangeWrite::Finished(r)
         } else {
@@ -130,7 +140,17 @@ impl Core {
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of it is the circumstances of one failure")]
-    fn fail(&mut self, job: &str, stage: u32, retry: &RetrySpec, failure: &TaskFailure, attempt: u32, worker: &str, wanted: Wanted, now: Timestamp) {
+    fn fail(
+        &mut self,
+        job: &str,
+        stage: u32,
+        retry: &RetrySpec,
+        failure: &TaskFailure,
+        attempt: u32,
+        worker: &str,
+        wanted: Wanted,
+        now: Timestamp,
+    ) {
         let again = wanted != Wanted::Cancel && may_retry(retry, failure, attempt);
         let due = again.then(|| now + retry.policy.delay(attempt, &self.env));
         let Some(s) = self.jobs.get_mut(job).and_then(|j| j.stages.get_mut(stage as usize)) else { return };

@@ -171,7 +171,12 @@ impl Core {
 
     /// Ends stages and jobs that have nothing left to do, and opens the stages behind them.
     pub(super) fn settle(&mut self, now: Timestamp) {
-        let ids: Vec<String> = self.jobs.iter().filter(|(_, j)| matches!(j.state, JobState::Running | JobState::Cancelling | JobState::Paused)).map(|(id, _)| id.clone()).collect();
+        let ids: Vec<String> = self
+            .jobs
+            .iter()
+            .filter(|(_, j)| matches!(j.state, JobState::Running | JobState::Cancelling | JobState::Paused))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in ids {
             let stages = self.jobs.get(&id).map_or(0, |j| j.stages.len());
             for stage in 0..u32::try_from(stages).unwrap_or(u32::MAX) {
@@ -192,7 +197,8 @@ impl Core {
             let s = &mut job.stages[stage as usize];
             if mode != ChainMode::Stream && !cancelling && source_done && !s.opening {
                 let runnable = source_clean || (policy == UpstreamPolicy::TakeWhatSucceeded && source_kept > 0);
-                let untouched = s.state == StageState::Blocked || (s.state == StageState::Done && !s.skipped.is_empty() && s.succeeded + s.failed == 0);
+                let untouched =
+                    s.state == StageState::Blocked || (s.state == StageState::Done && !s.skipped.is_empty() && s.succeeded + s.failed == 0);
                 if runnable && untouched {
                     s.finished_at = None;
                     s.skipped = RunSet::new();
@@ -276,7 +282,8 @@ impl Core {
     /// Stages that take this one's tasks one by one.
     pub(super) fn streaming_from(&self, id: &str, stage: u32) -> Vec<u32> {
         let Some(job) = self.jobs.get(id) else { return Vec::new() };
-        let followers = (0..u32::try_from(job.stages.len()).unwrap_or(0)).filter(|&s| matches!(upstream_of(&job.spec, s), Some((from, ChainMode::Stream)) if from == stage));
+        let followers = (0..u32::try_from(job.stages.len()).unwrap_or(0))
+            .filter(|&s| matches!(upstream_of(&job.spec, s), Some((from, ChainMode::Stream)) if from == stage));
         followers.collect()
     }
 

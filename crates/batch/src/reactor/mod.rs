@@ -104,9 +104,17 @@ impl Core {
 
     /// When [`Core::tick`] is next worth calling although nothing has happened; `None`: not before something happens.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        let starts = self.jobs.values().filter(|j| j.state == JobState::Waiting && j.unmet.is_empty() && j.spec.cron.is_none() && !j.cutting).map(|j| j.start_after);
-        let retries =
-            self.jobs.values().filter(|j| j.state == JobState::Running).flat_map(|j| &j.stages).filter_map(|s| s.exceptions.values().filter_map(|e| e.due).min());
+        let starts = self
+            .jobs
+            .values()
+            .filter(|j| j.state == JobState::Waiting && j.unmet.is_empty() && j.spec.cron.is_none() && !j.cutting)
+            .map(|j| j.start_after);
+        let retries = self
+            .jobs
+            .values()
+            .filter(|j| j.state == JobState::Running)
+            .flat_map(|j| &j.stages)
+            .filter_map(|s| s.exceptions.values().filter_map(|e| e.due).min());
         starts.chain(retries).min()
     }
 

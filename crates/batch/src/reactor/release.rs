@@ -19,7 +19,8 @@ struct Candidate {
 impl Core {
     /// Releases from every class as much as its budget allows.
     pub(super) fn release(&mut self, now: Timestamp) {
-        let classes: std::collections::BTreeSet<String> = self.jobs.values().filter(|j| j.state == JobState::Running).map(|j| j.class.clone()).collect();
+        let classes: std::collections::BTreeSet<String> =
+            self.jobs.values().filter(|j| j.state == JobState::Running).map(|j| j.class.clone()).collect();
         for class in classes {
             let capacity = self.capacity.get(&class).copied().unwrap_or_default();
             self.release_class(&class, capacity, now);
@@ -60,7 +61,13 @@ impl Core {
             }
             for (stage, s) in (0_u32..).zip(&job.stages) {
                 if s.state == StageState::Open && !s.pending.is_empty() {
-                    out.push(Candidate { priority: job.priority, user: job.user.clone(), submitted_at: job.submitted_at, job: id.clone(), stage });
+                    out.push(Candidate {
+                        priority: job.priority,
+                        user: job.user.clone(),
+                        submitted_at: job.submitted_at,
+                        job: id.clone(),
+                        stage,
+                    });
                 }
             }
         }
@@ -123,7 +130,12 @@ impl Core {
                     let alone = e.class == FailureClass::LostWorker;
                     match ranges.last_mut() {
                         Some((j, st, start, len, attempt))
-                            if !alone && j == id && *st == stage && *start + *len == task && *attempt == e.attempts + 1 && *len < MAX_RETRY_RANGE =>
+                            if !alone
+                                && j == id
+                                && *st == stage
+                                && *start + *len == task
+                                && *attempt == e.attempts + 1
+                                && *len < MAX_RETRY_RANGE =>
                         {
                             *len += 1;
                         }

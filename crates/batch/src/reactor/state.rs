@@ -75,10 +75,6 @@ impl Outstanding {
     pub(crate) fn unsettled(&self) -> u64 {
         self.len - self.settled.len()
     }
-
-    pub(crate) fn holds(&self, task: u64) -> bool {
-        task >= self.start && task - self.start < self.len
-    }
 }
 
 /// A task whose last attempt failed.

@@ -9,8 +9,8 @@ use tidemill_base::{Env, ManualClock, RunSet, Timestamp};
 use super::release::range_len;
 use super::{Capacity, Core, JobEntry, ReactorSettings, StageEntry};
 use crate::model::{
-    ChainMode, FailureClass, InputSpec, JobSpec, JobState, KeepSpec, OutputSpec, Resources, RetrySpec, RunSpec, StageSpec, StageState, SuccessSpec,
-    TaskColumns, TaskFailure, TaskStat, UpstreamPolicy, Wanted,
+    ChainMode, FailureClass, InputSpec, JobSpec, JobState, KeepSpec, OutputSpec, Resources, RetrySpec, RunSpec, StageSpec, StageState,
+    SuccessSpec, TaskColumns, TaskFailure, TaskStat, UpstreamPolicy, Wanted,
 };
 use crate::protocol::{Report, WorkItem};
 
@@ -244,7 +244,12 @@ fn streaming_stages_run_task_by_task_and_skip_what_failed_before() {
 fn gathering_waits_for_all_and_does_not_run_on_a_gap() {
     let mut b = Bench::new();
     let gather = || after("a", ChainMode::Gather { per_task: None });
-    b.submit("good", "ann", 0, vec![stage("a", array(20)), stage("g", gather()), stage("k", after("g", ChainMode::Group { key: "(.)".into() }))]);
+    b.submit(
+        "good",
+        "ann",
+        0,
+        vec![stage("a", array(20)), stage("g", gather()), stage("k", after("g", ChainMode::Group { key: "(.)".into() }))],
+    );
     b.run(|_, _, _| None);
     assert_eq!(b.ended["good"], JobState::Succeeded);
     b.submit("bad", "ann", 0, vec![stage("a", array(20)), stage("g", gather())]);

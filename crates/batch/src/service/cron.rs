@@ -5,7 +5,7 @@ use tidemill_base::{Result, Timestamp};
 
 use super::lead::Leader;
 use super::submit::Submit;
-use crate::model::{JobState, JobSpec};
+use crate::model::{JobSpec, JobState};
 use crate::spec;
 
 /// Fires what is due.
@@ -17,7 +17,9 @@ pub(super) async fn fire(leader: &mut Leader<'_>) -> Result<()> {
         .jobs
         .iter()
         .filter(|(_, j)| j.state == JobState::Waiting)
-        .filter_map(|(id, j)| Some((id.clone(), j.user.clone(), JobSpec::clone(&j.spec), latest_tick(&j.spec, j.submitted_at.max(j.last_tick), now)?)))
+        .filter_map(|(id, j)| {
+            Some((id.clone(), j.user.clone(), JobSpec::clone(&j.spec), latest_tick(&j.spec, j.submitted_at.max(j.last_tick), now)?))
+        })
         .collect();
     for (id, user, mut copy, tick) in due {
         if let Some(job) = leader.core.jobs.get_mut(&id) {

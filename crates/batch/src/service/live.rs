@@ -90,11 +90,18 @@ impl LiveColumns {
     pub(super) async fn picture(&self, ledger: &dyn Ledger, job: Option<&str>) -> Result<Picture> {
         let _still = self.moving.read().await;
         let rows = match job {
-            Some(job) => ledger.query("SELECT path, task_rows, bytes FROM batch_segments WHERE job = $1 ORDER BY path", vec![job.into()]).await?,
+            Some(job) => {
+                ledger.query("SELECT path, task_rows, bytes FROM batch_segments WHERE job = $1 ORDER BY path", vec![job.into()]).await?
+            }
             None => ledger.query("SELECT path, task_rows, bytes FROM batch_segments ORDER BY path", vec![]).await?,
         };
         let segments: Result<Vec<_>> = rows.iter().map(|r| Ok((r.text(0)?.to_owned(), r.uint(1)?, r.uint(2)?))).collect();
-        let live = self.jobs().iter().filter(|(id, _)| job.is_none_or(|j| j == id.as_str())).flat_map(|(_, j)| j.batches.iter().cloned()).collect();
+        let live = self
+            .jobs()
+            .iter()
+            .filter(|(id, _)| job.is_none_or(|j| j == id.as_str()))
+            .flat_map(|(_, j)| j.batches.iter().cloned())
+            .collect();
         Ok(Picture { live, segments: segments? })
     }
 }

@@ -37,7 +37,7 @@ use tokio::sync::{Notify, watch};
 
 pub use crate::reactor::{LiveBatch, ReactorSettings};
 pub use submit::{Submit, Submitted};
-pub use workers::live_workers;
+pub use workers::{SILENT_AFTER, live_workers};
 
 use crate::protocol::keys;
 use crate::store;
@@ -163,7 +163,8 @@ impl Shared {
         }
         let (work, lost) = (keys::work_queue(class), keys::work_dead_queue(class));
         self.blocks.queue.ensure(&lost, QueueSettings::default()).await?;
-        let settings = QueueSettings { max_receives: Some(self.settings.max_receives), dead_letter: Some(lost), ..QueueSettings::default() };
+        let settings =
+            QueueSettings { max_receives: Some(self.settings.max_receives), dead_letter: Some(lost), ..QueueSettings::default() };
         self.blocks.queue.ensure(&work, settings).await?;
         self.classes.lock().unwrap_or_else(PoisonError::into_inner).insert(class.to_owned());
         Ok(())

@@ -98,7 +98,9 @@ async fn live_columns(shared: &Shared) -> Result<()> {
                     worker: report.worker.as_str().into(),
                     columns: Arc::new(columns),
                 }),
-                Err(e) if e.kind() == ErrorKind::Corrupt => tracing::error!(job = range.job, error = %e.chain(), "statistics of a report cannot be read"),
+                Err(e) if e.kind() == ErrorKind::Corrupt => {
+                    tracing::error!(job = range.job, error = %e.chain(), "statistics of a report cannot be read")
+                }
                 Err(e) => return Err(e),
             }
         }

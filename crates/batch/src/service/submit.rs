@@ -7,7 +7,7 @@ use tidemill_blocks::fleet::Offers;
 
 use super::lead::News;
 use super::{Manager, Shared, workers};
-use crate::cut::{self, StageDefinition, UpstreamInfo};
+use crate::cut::{self, Cutting, Limits, StageDefinition, UpstreamInfo};
 use crate::model::{ChainMode, InputSpec, JobSpec, StageState};
 use crate::reactor::{StageEntry, upstream_of};
 use crate::spec;
@@ -96,7 +96,9 @@ impl Shared {
         for job in &spec.after {
             let rows = self.blocks.ledger.query("SELECT 1 FROM batch_jobs WHERE id = $1", vec![job.as_str().into()]).await?;
             if rows.is_empty() {
-                return Err(Error::invalid(format!("`after` names job `{job}`, which there is not; `tidemill batch list` shows those there are")));
+                return Err(Error::invalid(format!(
+                    "`after` names job `{job}`, which there is not; `tidemill batch list` shows those there are"
+                )));
             }
         }
         Ok(())
@@ -106,7 +108,9 @@ impl Shared {
     async fn offers_of(&self, class: &str) -> Result<Vec<Offers>> {
         let live = workers::live_workers(self.blocks.table.as_ref(), self.env.now()).await?;
         let mut offers: Vec<Offers> = live.into_iter().filter(|w| w.class == class).map(|w| w.offers).collect();
-        offers.extend(self.blocks.fleet.groups().await?.into_iter().filter(|g| g.spec.name == class && g.spec.max > 0).map(|g| g.spec.offers));
+        offers.extend(
+            self.blocks.fleet.groups().await?.into_iter().filter(|g| g.spec.name == class && g.spec.max > 0).map(|g| g.spec.offers),
+        );
         offers.extend(self.settings.offers.iter().filter(|(c, _)| c == class).map(|(_, o)| o.clone()));
         Ok(offers)
     }
@@ -122,8 +126,17 @@ impl Shared {
                     StageDefinition { job_name: spec.name.clone(), spec: s.clone(), total, manifest: None, upstream: Some(upstream) }
                 }
                 None => {
-                    let cut = cut::cut(&self.blocks.objects, id, stage, &s.input).await.map_err(|e| e.context(format!("stage `{}`", s.name)))?;
-                    StageDefinition { job_name: spec.name.clone(), spec: s.clone(), total: cut.total, manifest: cut.manifest, upstream: None }
+                    let mut progress = |_| {};
+                    let mut cutting =
+                        Cutting { objects: &self.blocks.objects, job: id, stage, limits: Limits::default(), progress: &mut progress };
+                    let cut = cut::cut(&s.input, &mut cutting).await.map_err(|e| e.context(format!("stage `{}`", s.name)))?;
+                    StageDefinition {
+                        job_name: spec.name.clone(),
+                        spec: s.clone(),
+                        total: cut.total,
+                        manifest: cut.manifest,
+                        upstream: None,
+                    }
                 }
             };
             definition.store(&self.blocks.objects, id, stage).await?;
@@ -147,7 +160,8 @@ pub(super) async fn cut_later(shared: Arc<Shared>, job: String) -> News {
     let outcome = async {
         let rows = shared.blocks.ledger.query("SELECT spec FROM batch_jobs WHERE id = $1", vec![job.as_str().into()]).await?;
         let row = rows.first().ok_or_else(|| Error::not_found(format!("there is no job `{job}`")))?;
-        let spec: JobSpec = serde_json::from_str(row.text(0)?).map_err(|e| Error::corrupt(format!("job {job} does not decode")).with_source(e))?;
+        let spec: JobSpec =
+            serde_json::from_str(row.text(0)?).map_err(|e| Error::corrupt(format!("job {job} does not decode")).with_source(e))?;
         shared.cut_stages(&job, &spec).await
     };
     let outcome = outcome.await;

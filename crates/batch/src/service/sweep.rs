@@ -7,10 +7,10 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use tidemill_base::Result;
 use tidemill_blocks::objects;
-use tidemill_blocks::table::Range;
 
 use super::Shared;
-use crate::protocol::{OutputPage, decode, keys};
+use super::open::pages;
+use crate::protocol::keys;
 
 /// Removes the output folders of claims that no report speaks of.
 pub(super) async fn losers(shared: &Shared, job: &str) -> Result<()> {
@@ -34,20 +34,12 @@ pub(super) async fn losers(shared: &Shared, job: &str) -> Result<()> {
 }
 
 async fn reported(shared: &Shared, job: &str, stage: u32) -> Result<BTreeSet<String>> {
-    let (mut out, mut next) = (BTreeSet::new(), Some(Range::all(keys::output_partition(job, stage), 500)));
-    while let Some(range) = next {
-        let page = shared.blocks.table.range(keys::STATE_TABLE, range).await?;
-        for item in &page.items {
-            let outputs: OutputPage = decode("output page", &item.value)?;
-            out.insert(format!("{}-{}", outputs.range, outputs.epoch));
-        }
-        next = page.next;
-    }
-    Ok(out)
+    pages(shared, job, stage).map_ok(|page| format!("{}-{}", page.range, page.epoch)).try_collect().await
 }
 
 async fn remove_folder(store: &dyn ObjectStore, folder: &Path) -> Result<()> {
-    let names: Vec<_> = store.list(Some(folder)).map_ok(|meta| meta.location).try_collect().await.map_err(|e| objects::error("list", folder, e))?;
+    let names: Vec<_> =
+        store.list(Some(folder)).map_ok(|meta| meta.location).try_collect().await.map_err(|e| objects::error("list", folder, e))?;
     for name in names {
         objects::delete(store, &name).await?;
     }

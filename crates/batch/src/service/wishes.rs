@@ -52,7 +52,9 @@ impl Manager {
     /// Where a job stands.
     pub async fn state_of(&self, job: &str) -> Result<JobState> {
         let rows = self.shared().blocks.ledger.query("SELECT state FROM batch_jobs WHERE id = $1", vec![job.into()]).await?;
-        let row = rows.first().ok_or_else(|| Error::not_found(format!("there is no job `{job}`; `tidemill batch list` shows those there are")))?;
+        let row = rows
+            .first()
+            .ok_or_else(|| Error::not_found(format!("there is no job `{job}`; `tidemill batch list` shows those there are")))?;
         JobState::from_word(row.text(0)?).ok_or_else(|| Error::corrupt(format!("job {job} has an unknown state")))
     }
 

@@ -32,8 +32,8 @@ pub(crate) async fn load(ledger: &dyn Ledger, only: Option<&str>) -> Result<BTre
 }
 
 fn job(row: &Row) -> Result<JobEntry> {
-    let spec: JobSpec =
-        serde_json::from_str(row.text(7)?).map_err(|e| Error::corrupt(format!("job {} does not decode", row.text(0).unwrap_or("?"))).with_source(e))?;
+    let spec: JobSpec = serde_json::from_str(row.text(7)?)
+        .map_err(|e| Error::corrupt(format!("job {} does not decode", row.text(0).unwrap_or("?"))).with_source(e))?;
     let bad = |what: &str| Error::corrupt(format!("job {} has an unknown {what}", row.text(0).unwrap_or("?")));
     Ok(JobEntry {
         user: row.text(1)?.to_owned(),
@@ -140,7 +140,8 @@ pub(crate) struct UnflushedRange {
 
 /// All of them, of live and of ended jobs.
 pub(crate) async fn unflushed(ledger: &dyn Ledger) -> Result<Vec<UnflushedRange>> {
-    let sql = "SELECT job, stage, range_id, flushed_seq, folded_seq, finished FROM batch_ranges WHERE folded_seq > flushed_seq OR finished = 1";
+    let sql =
+        "SELECT job, stage, range_id, flushed_seq, folded_seq, finished FROM batch_ranges WHERE folded_seq > flushed_seq OR finished = 1";
     let rows = ledger.query(sql, vec![]).await?;
     rows.iter()
         .map(|r| {

@@ -8,9 +8,9 @@ pub mod read;
 pub(crate) mod rows;
 mod schema;
 
-pub(crate) use load::{UnflushedRange, load, unflushed};
+pub(crate) use load::{load, unflushed};
 pub(crate) use rows::{
-    Command, CommandRow, NewJob, command_delete, command_insert, commands, exception_delete, exception_revive, exception_upsert, guard, insert_job,
+    Command, NewJob, command_delete, command_insert, commands, exception_delete, exception_revive, exception_upsert, guard, insert_job,
     job_update, range_delete, range_flushed, range_insert, range_update, segment_insert, stage_update,
 };
 pub use schema::MIGRATIONS;

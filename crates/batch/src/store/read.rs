@@ -132,18 +132,16 @@ pub struct JobFilter {
 
 const JOB_COLUMNS: &str =
     "id, name, user_name, class, priority, state, reason, cron_parent, submitted_us, start_after_us, started_us, finished_us";
-const STAGE_COLUMNS: &str = "job, stage, name, state, total, succeeded, failed, cancelled, skipped, retrying, outstanding, attempts, failed_attempts,
+const STAGE_COLUMNS: &str =
+    "job, stage, name, state, total, succeeded, failed, cancelled, skipped, retrying, outstanding, attempts, failed_attempts,
     wait_us, stage_in_us, run_us, stage_out_us, wasted_us, cpu_us, peak_memory, bytes_in, bytes_out, mean_us, started_us, finished_us";
 
 /// Jobs by a filter, newest first.
 pub async fn jobs(ledger: &dyn Ledger, filter: &JobFilter) -> Result<Vec<JobRow>> {
     let mut params: Vec<Value> = Vec::new();
     let mut wheres = Vec::new();
-    let pairs = [
-        ("state =", filter.state.map(|s| s.as_str().to_owned())),
-        ("user_name =", filter.user.clone()),
-        ("id <", filter.after.clone()),
-    ];
+    let pairs =
+        [("state =", filter.state.map(|s| s.as_str().to_owned())), ("user_name =", filter.user.clone()), ("id <", filter.after.clone())];
     for (test, value) in pairs {
         if let Some(v) = value {
             params.push(v.into());
@@ -165,20 +163,26 @@ pub async fn all_jobs(ledger: &dyn Ledger) -> Result<Vec<JobRow>> {
 /// One job. `NotFound` names it.
 pub async fn job(ledger: &dyn Ledger, id: &str) -> Result<JobRow> {
     let rows = ledger.query(&format!("SELECT {JOB_COLUMNS} FROM batch_jobs WHERE id = $1"), vec![id.into()]).await?;
-    rows.first().map(job_row).transpose()?.ok_or_else(|| Error::not_found(format!("there is no job `{id}`; `tidemill batch list` shows those there are")))
+    rows.first()
+        .map(job_row)
+        .transpose()?
+        .ok_or_else(|| Error::not_found(format!("there is no job `{id}`; `tidemill batch list` shows those there are")))
 }
 
 /// A job as it was submitted.
 pub async fn spec(ledger: &dyn Ledger, id: &str) -> Result<JobSpec> {
     let rows = ledger.query("SELECT spec FROM batch_jobs WHERE id = $1", vec![id.into()]).await?;
-    let row = rows.first().ok_or_else(|| Error::not_found(format!("there is no job `{id}`; `tidemill batch list` shows those there are")))?;
+    let row =
+        rows.first().ok_or_else(|| Error::not_found(format!("there is no job `{id}`; `tidemill batch list` shows those there are")))?;
     serde_json::from_str(row.text(0)?).map_err(|e| Error::corrupt(format!("job {id} does not decode")).with_source(e))
 }
 
 /// The stages of one job, or of all, in order.
 pub async fn stages(ledger: &dyn Ledger, job: Option<&str>) -> Result<Vec<StageRow>> {
     let rows = match job {
-        Some(id) => ledger.query(&format!("SELECT {STAGE_COLUMNS} FROM batch_stages WHERE job = $1 ORDER BY stage"), vec![id.into()]).await?,
+        Some(id) => {
+            ledger.query(&format!("SELECT {STAGE_COLUMNS} FROM batch_stages WHERE job = $1 ORDER BY stage"), vec![id.into()]).await?
+        }
         None => ledger.query(&format!("SELECT {STAGE_COLUMNS} FROM batch_stages ORDER BY job, stage"), vec![]).await?,
     };
     rows.iter().map(stage_row).collect()
