@@ -1,3 +1,40 @@
 //! HTTP edges, sessions and roles, console, S3 endpoint, SQL endpoint; assembly of drivers.
+//!
+//! An edge is a module that gives an `axum::Router<AppState>`. [`Edges`] says what is asked of a request before the edge sees it (a token, a
+//! limit on time, an audit line), [`router`] makes one router of them all, and [`listen::serve`] puts it on a socket. So a new edge
+//! is its handlers and one line in the assembly:
+//!
+//! ```no_run
+//! use axum::extract::State;
+//! use axum::routing::get;
+//! use axum::{Json, Router};
+//! use tidemill_server::auth::{Principal, Role};
+//! use tidemill_server::error::ApiResult;
+//! use tidemill_server::{AppState, Edges, router};
+//!
+//! async fn queues(State(state): State<AppState>, me: Principal) -> ApiResult<Json<Vec<String>>> {
+//!     me.require(Role::Viewer)?;
+//!     Ok(Json(state.blocks.queue.list().await?.into_iter().map(|q| q.name).collect()))
+//! }
+//!
+//! fn assemble(state: AppState) -> Router {
+//!     router(state, Edges::new().api(Router::new().route("/api/v1/queues", get(queues))))
+//! }
+//! ```
 
+pub mod audit;
+pub mod auth;
+pub mod config;
+mod edges;
+pub mod error;
+pub mod health;
+pub mod internal;
+pub mod limits;
+pub mod listen;
+pub mod metrics;
+pub mod request;
 pub mod s3;
+mod state;
+
+pub use edges::{Edges, router};
+pub use state::AppState;

@@ -1,0 +1,275 @@
+//! The server's settings: defaults in code, one section a concern. Layered by `tidemill_runtime::Layers`, so that every key can be set in
+//! `tidemill.toml`, as `TIDEMILL_SECTION_KEY`, or by a flag. An empty text means "not set", since every key has to have a value to be
+//! known.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, Serializer};
+use tidemill_base::{ByteSize, Error, HumanDuration, Result};
+use tidemill_runtime::LogFormat;
+
+/// Everything.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ServerConfig {
+    /// Where it listens and keeps its data.
+    pub server: ServerSection,
+    /// Certificates.
+    pub tls: TlsSection,
+    /// Sessions and tokens.
+    pub auth: AuthSection,
+    /// What one caller may ask for.
+    pub limits: LimitsSection,
+    /// The local group of workers.
+    pub fleet: FleetSection,
+    /// Logs.
+    pub log: LogSection,
+    /// Traces.
+    pub telemetry: TelemetrySection,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ServerSection {
+    /// The data folder.
+    pub data: PathBuf,
+    /// Address and port of the HTTP listener.
+    pub listen: String,
+    /// Address and port of the SQL listener (PostgreSQL's protocol); empty: none.
+    pub sql_listen: String,
+    /// Address and port of the S3 listener; empty: none.
+    pub s3_listen: String,
+    /// Listens beyond loopback without TLS. Only for behind a proxy that speaks TLS.
+    pub insecure: bool,
+    /// How long draining may take before what is left is let go of.
+    pub drain_timeout: HumanDuration,
+}
+
+impl Default for ServerSection {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("tidemill-data"),
+            listen: "127.0.0.1:8080".to_owned(),
+            sql_listen: String::new(),
+            s3_listen: String::new(),
+            insecure: false,
+            drain_timeout: seconds(30),
+        }
+    }
+}
+
+/// `[tls]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct TlsSection {
+    /// File of the certificate chain in PEM; empty: none.
+    pub cert: PathBuf,
+    /// File of its private key in PEM; empty: none.
+    pub key: PathBuf,
+    /// Generates a certificate into the data folder, once, if none is given.
+    pub generate: bool,
+    /// Further host names and addresses for a generated certificate.
+    pub names: Vec<String>,
+}
+
+/// `[auth]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct AuthSection {
+    /// How long a session of the console lasts.
+    pub session_ttl: HumanDuration,
+}
+
+impl Default for AuthSection {
+    fn default() -> Self {
+        Self { session_ttl: seconds(12 * 3600) }
+    }
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct LimitsSection {
+    /// The largest body of an ordinary request.
+    #[serde(serialize_with = "as_text")]
+    pub max_body: ByteSize,
+    /// The largest body between worker and manager: a batch of messages or writes, an object put whole, one part of an upload.
+    #[serde(serialize_with = "as_text")]
+    pub max_worker_body: ByteSize,
+    /// Connections at once; more have to wait.
+    pub max_connections: u32,
+    /// How long a connection may take to send a request's headers, and to shake hands.
+    pub header_timeout: HumanDuration,
+    /// How long an ordinary request may take. Waiting for events and streaming are not counted.
+    pub request_timeout: HumanDuration,
+    /// Requests a second for each token, or each address without one; twice as many at once. Zero: no limit.
+    pub requests_per_second: u32,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self {
+            max_body: ByteSize(16 << 20),
+            max_worker_body: ByteSize(64 << 20),
+            max_connections: 4096,
+            header_timeout: seconds(10),
+            request_timeout: seconds(30),
+            requests_per_second: 500,
+        }
+    }
+}
+
+/// `[fleet]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct FleetSection {
+    /// Local workers: `MIN..MAX`, or one number for just so many.
+    pub workers: String,
+    /// Tasks that one local worker runs at once; zero: as many as the machine has processors.
+    pub slots: u32,
+}
+
+impl Default for FleetSection {
+    fn default() -> Self {
+        Self { workers: "0..1".to_owned(), slots: 0 }
+    }
+}
+
+impl FleetSection {
+    /// The least and the most workers.
+    pub fn bounds(&self) -> Result<(u32, u32)> {
+        let text = self.workers.trim();
+        let wrong = || Error::invalid(format!("workers `{text}` is not MIN..MAX with MIN no more than MAX; write it like 0..8, or 4"));
+        let (min, max) = text.split_once("..").unwrap_or((text, text));
+        let (min, max): (u32, u32) = (min.parse().map_err(|_| wrong())?, max.parse().map_err(|_| wrong())?);
+        if min <= max { Ok((min, max)) } else { Err(wrong()) }
+    }
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct LogSection {
+    /// What is logged, in directives such as `info,tidemill_batch=debug`.
+    pub filter: String,
+    /// `text` or `json`.
+    pub format: String,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: "text".to_owned() }
+    }
+}
+
+impl LogSection {
+    /// The format that is named.
+    pub fn parsed_format(&self) -> Result<LogFormat> {
+        match self.format.as_str() {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            other => Err(Error::invalid(format!("log.format `{other}` is neither `text` nor `json`"))),
+        }
+    }
+}
+
+/// `[telemetry]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct TelemetrySection {
+    /// URL of an OpenTelemetry collector (gRPC); empty: none.
+    pub otlp: String,
+}
+
+impl ServerConfig {
+    /// The HTTP listener's address.
+    pub fn listen(&self) -> Result<SocketAddr> {
+        parse_address("server.listen", &self.server.listen)
+    }
+
+    /// What can be found wrong before anything is started.
+    pub fn check(&self) -> Result<()> {
+        self.listen()?;
+        for (key, address) in [("server.sql-listen", &self.server.sql_listen), ("server.s3-listen", &self.server.s3_listen)] {
+            if !address.is_empty() {
+                parse_address(key, address)?;
+            }
+        }
+        self.fleet.bounds()?;
+        self.log.parsed_format()?;
+        if self.tls.cert.as_os_str().is_empty() != self.tls.key.as_os_str().is_empty() {
+            return Err(Error::invalid("tls.cert and tls.key belong together; give both (`--tls-cert`, `--tls-key`) or neither"));
+        }
+        if self.limits.max_connections == 0 || self.limits.request_timeout.0.is_zero() || self.limits.header_timeout.0.is_zero() {
+            return Err(Error::invalid("limits.max-connections, limits.request-timeout and limits.header-timeout must be above zero"));
+        }
+        Ok(())
+    }
+}
+
+/// An address as a key gives it.
+pub fn parse_address(key: &str, text: &str) -> Result<SocketAddr> {
+    let wrong = |e| Error::invalid(format!("{key} `{text}` is not an address and port; write it like 127.0.0.1:8080")).with_source(e);
+    text.replace("localhost:", "127.0.0.1:").parse().map_err(wrong)
+}
+
+const fn seconds(n: u64) -> HumanDuration {
+    HumanDuration(Duration::from_secs(n))
+}
+
+/// Sizes are text in every layer, so that `64MiB` can be written in each.
+fn as_text<S: Serializer>(size: &ByteSize, s: S) -> Result<S::Ok, S::Error> {
+    let bytes = size.bytes();
+    match bytes {
+        b if b > 0 && b % (1 << 20) == 0 => s.collect_str(&format_args!("{}MiB", b >> 20)),
+        b => s.collect_str(&b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemill_runtime::Layers;
+
+    #[test]
+    fn the_defaults_survive_the_layers_and_are_right() {
+        let layers = Layers::defaults(&ServerConfig::default()).unwrap();
+        let config: ServerConfig = layers.build().unwrap();
+        assert_eq!(config, ServerConfig::default());
+        config.check().unwrap();
+    }
+
+    #[test]
+    fn every_layer_takes_people_s_units() {
+        let config: ServerConfig = Layers::defaults(&ServerConfig::default())
+            .unwrap()
+            .file("tidemill.toml", "[limits]\nmax-body = \"1MiB\"\nrequest-timeout = 5\n[tls]\nnames = [\"mill\"]")
+            .unwrap()
+            .env([("TIDEMILL_LIMITS_MAX_WORKER_BODY".to_owned(), "2MiB".to_owned())])
+            .unwrap()
+            .flag("fleet.workers", "2..4")
+            .unwrap()
+            .build()
+            .unwrap();
+        assert_eq!((config.limits.max_body, config.limits.max_worker_body), (ByteSize(1 << 20), ByteSize(2 << 20)));
+        assert_eq!(config.limits.request_timeout.0, Duration::from_secs(5));
+        assert_eq!(config.fleet.bounds().unwrap(), (2, 4));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let check = |f: fn(&mut ServerConfig), word: &str| {
+            let mut config = ServerConfig::default();
+            f(&mut config);
+            let e = config.check().unwrap_err();
+            assert!(e.message().contains(word), "{e}");
+        };
+        check(|c| c.server.listen = "here".to_owned(), "`here`");
+        check(|c| c.fleet.workers = "4..2".to_owned(), "`4..2`");
+        check(|c| c.tls.cert = "cert.pem".into(), "--tls-key");
+        check(|c| c.log.format = "xml".to_owned(), "`xml`");
+    }
+}

@@ -1,0 +1,47 @@
+//! Prometheus metrics: one recorder for the process, rendered at `/metrics`.
+
+use std::sync::OnceLock;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tidemill_base::{Error, Result};
+
+use crate::AppState;
+use crate::auth::{Principal, Role};
+use crate::error::{ApiError, ApiResult};
+use crate::request::Peer;
+
+/// Upper bounds of the histograms, in seconds: from a lookup in memory to a long-poll.
+const BUCKETS: &[f64] = &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Installs the recorder behind the `metrics` macros. Later calls change nothing and give the same one.
+pub fn install() -> Result<PrometheusHandle> {
+    static HANDLE: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
+    let built = HANDLE.get_or_init(|| {
+        PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS)
+            .and_then(PrometheusBuilder::install_recorder)
+            .map_err(|e| e.to_string())
+    });
+    built.clone().map_err(|e| Error::internal(format!("metrics recorder: {e}")))
+}
+
+/// The route. On loopback it needs no token, elsewhere one of a viewer.
+pub fn routes() -> Router<AppState> {
+    Router::new().route("/metrics", get(render))
+}
+
+async fn render(State(state): State<AppState>, request: Request) -> ApiResult<impl IntoResponse> {
+    let local = request.extensions().get::<Peer>().is_some_and(|p| p.0.ip().is_loopback());
+    // Behind a proxy every peer is local, so there the token is always asked for.
+    if !local || state.config.server.insecure {
+        let principal = request.extensions().get::<Principal>();
+        principal.ok_or_else(|| ApiError::unauthenticated("metrics are for loopback and for tokens"))?.require(Role::Viewer)?;
+    }
+    state.metrics.run_upkeep();
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], state.metrics.render()))
+}
