@@ -18,6 +18,8 @@
 //! Two suites in one file go into a module each.
 
 mod harness;
+mod ledger_memory;
 pub mod suites;
 
 pub use harness::{Harness, run_real, run_simulated};
+pub use ledger_memory::SqliteMemoryLedger;

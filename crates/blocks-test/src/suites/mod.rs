@@ -2,6 +2,10 @@
 //!
 //! Each suite has a macro that holds the list of its behaviours and makes a test of each: `queue_suite!(real, make)`.
 
+pub mod fleet;
+pub mod grants;
+pub mod ledger;
+pub mod objects;
 pub mod queue;
 pub mod table;
 
@@ -59,5 +63,10 @@ mod tests {
         listed("queue", &queue, crate::queue_suite!(list));
         let table = [include_str!("table/writes.rs"), include_str!("table/reads.rs"), include_str!("table/feed.rs")];
         listed("table", &table, crate::table_suite!(list));
+        listed("ledger", &[include_str!("ledger.rs")], crate::ledger_suite!(list));
+        listed("grants", &[include_str!("grants.rs")], crate::grants_suite!(list));
+        listed("fleet", &[include_str!("fleet.rs")], crate::fleet_suite!(list));
+        let objects = [include_str!("objects/basics.rs"), include_str!("objects/listing.rs"), include_str!("objects/multipart.rs")];
+        listed("objects", &objects, crate::objects_suite!(list));
     }
 }

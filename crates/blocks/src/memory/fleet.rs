@@ -55,7 +55,7 @@ impl MemoryFleet {
 
     /// The member has shown its first sign of life.
     pub fn alive(&self, group: &str, member: &str) -> Result<()> {
-        self.with_member(group, member, |_, m| {
+        self.with_member(group, member, |m| {
             if m.state == MemberState::Starting {
                 m.state = MemberState::Running;
             }
@@ -64,8 +64,11 @@ impl MemoryFleet {
 
     /// The member is gone: it has finished draining, or it died.
     pub fn ended(&self, group: &str, member: &str) -> Result<()> {
-        self.with_member(group, member, |_, _| ())?;
-        self.with_group(group, |g| g.members.retain(|m| m.id != member))
+        self.with_group(group, |g| {
+            let before = g.members.len();
+            g.members.retain(|m| m.id != member);
+            if g.members.len() < before { Ok(()) } else { Err(no_member(group, member)) }
+        })?
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -78,13 +81,8 @@ impl MemoryFleet {
         found.map(f).ok_or_else(|| Error::not_found(format!("group `{group}` does not exist; make it with ensure")))
     }
 
-    /// Calls `f` with the group's desired size and the member.
-    fn with_member<T>(&self, group: &str, member: &str, f: impl FnOnce(&mut Desired<'_>, &mut Member) -> T) -> Result<T> {
-        self.with_group(group, |g| {
-            let found = g.members.iter_mut().find(|m| m.id == member);
-            found.map(|m| f(&mut Desired { size: &mut g.desired, min: g.spec.min }, m))
-        })?
-        .ok_or_else(|| Error::not_found(format!("group `{group}` has no member `{member}`")))
+    fn with_member<T>(&self, group: &str, member: &str, f: impl FnOnce(&mut Member) -> T) -> Result<T> {
+        self.with_group(group, |g| g.members.iter_mut().find(|m| m.id == member).map(f))?.ok_or_else(|| no_member(group, member))
     }
 
     fn tell(&self, order: Order, group: &str, member: &str) {
@@ -95,21 +93,6 @@ impl MemoryFleet {
                 Order::Kill => hooks.kill(group, member),
             }
         }
-    }
-}
-
-struct Desired<'g> {
-    size: &'g mut u32,
-    min: u32,
-}
-
-impl Desired<'_> {
-    fn shrink(&mut self, group: &str) -> Result<()> {
-        if *self.size <= self.min {
-            return Err(Error::invalid(format!("group `{group}` is at its minimum of {}; drain with replacement or lower it", self.min)));
-        }
-        *self.size -= 1;
-        Ok(())
     }
 }
 
@@ -138,6 +121,10 @@ impl State {
         }
         orders
     }
+}
+
+fn no_member(group: &str, member: &str) -> Error {
+    Error::not_found(format!("group `{group}` has no member `{member}`"))
 }
 
 fn is_active(m: &Member) -> bool {
@@ -190,28 +177,29 @@ impl Fleet for MemoryFleet {
     }
 
     async fn protect(&self, group: &str, member: &str, protected: bool) -> Result<()> {
-        self.with_member(group, member, |_, m| m.protected = protected)
+        self.with_member(group, member, |m| m.protected = protected)
     }
 
     async fn drain(&self, group: &str, member: &str, replace: bool) -> Result<()> {
-        let told_before = self.with_member(group, member, |desired, m| {
-            if !is_active(m) {
-                return Ok(true);
+        let newly = self.with_group(group, |g| {
+            let m = g.members.iter_mut().find(|m| m.id == member).ok_or_else(|| no_member(group, member))?;
+            let newly = is_active(m);
+            if newly {
+                m.state = MemberState::Draining;
+                if !replace {
+                    g.desired = g.desired.saturating_sub(1).max(g.spec.min);
+                }
             }
-            if !replace {
-                desired.shrink(group)?;
-            }
-            m.state = MemberState::Draining;
-            Ok::<_, Error>(false)
+            Ok::<_, Error>(newly)
         })??;
-        if !told_before {
+        if newly {
             self.tell(Order::Drain, group, member);
         }
         Ok(())
     }
 
     async fn mark_unhealthy(&self, group: &str, member: &str) -> Result<()> {
-        self.with_member(group, member, |_, m| m.state = MemberState::Unhealthy)?;
+        self.with_member(group, member, |m| m.state = MemberState::Unhealthy)?;
         self.tell(Order::Kill, group, member);
         Ok(())
     }
