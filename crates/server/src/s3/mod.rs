@@ -35,7 +35,9 @@ mod operations;
 mod page;
 mod query;
 mod serve;
+mod sweep;
 mod transfer;
+mod upload_lists;
 mod uploads;
 
 use std::sync::Arc;
@@ -51,7 +53,7 @@ pub use access::{Action, Identity, Refusal, decide};
 pub use buckets::BUILT_IN_BUCKETS;
 pub use keys::{StaticKey, StaticKeys};
 pub use serve::{serve, serve_connection};
-pub use uploads::sweep_uploads;
+pub use sweep::sweep_uploads;
 
 /// Requests with a body of XML (delete many, complete an upload of 10,000 parts) stay well below this, in bytes.
 const MAX_XML_BYTES: usize = 8 << 20;

@@ -153,6 +153,11 @@ impl Endpoint {
         Ok(Stored { e_tag: strong(put.e_tag.as_deref()), sums })
     }
 
+    /// Refuses what fails already now.
+    pub(super) async fn check_condition(&self, target: &Path, condition: &WriteCondition) -> S3Result<()> {
+        self.put_mode(target, condition).await.map(drop)
+    }
+
     /// The store's own condition. What fails already now is refused before the body is read.
     async fn put_mode(&self, target: &Path, condition: &WriteCondition) -> S3Result<PutMode> {
         if *condition == WriteCondition::Any {

@@ -2,49 +2,48 @@
 //! goes on after a restart and on another server. Completing one writes the parts, one after the other, as the object.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt as _};
 use s3s::dto::{
     AbortMultipartUploadInput, Checksum, CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, CopyPartResult,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, ETag, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput,
-    ListPartsOutput, MultipartUpload, Part, Range, Timestamp as S3Timestamp, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput,
+    CreateMultipartUploadInput, CreateMultipartUploadOutput, ETag, Range, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput,
     UploadPartOutput,
 };
 use s3s::{S3Request, S3Result, s3_error};
 use serde::{Deserialize, Serialize};
-use tidemill_base::{Env, Result, Timestamp};
-use tidemill_blocks::objects::{self, Objects};
+use tidemill_base::Timestamp;
+use tidemill_blocks::objects::Objects;
 
 use super::Endpoint;
 use super::access::copy_source;
 use super::attributes::{Described, described, refuse_unsupported};
 use super::checksums::Checks;
 use super::conditions::{ReadConditions, WriteCondition, e_tag, modified};
-use super::errors::{not_supported, store_error};
-use super::listing::{Names, owner};
+use super::errors::store_error;
 use super::names::{SYSTEM, existing_path, object_path};
-use super::page::page_size;
 use super::transfer::{Incoming, Upload, check_length, incoming, reading, source_gone};
 
 /// The smallest part but for the last, in bytes, as on AWS.
 const MIN_PART: u64 = 5 << 20;
 const MAX_PART_NUMBER: i32 = 10_000;
-const RECORD: &str = "upload";
+/// Uploads from this size on, in bytes, are answered before their parts are joined: the answer begins with white space until they
+/// are, so that no client gives up meanwhile. An error then comes in the body of a 200, as on AWS; clients know that.
+const ANSWER_FIRST: u64 = 16 << 20;
+pub(super) const RECORD: &str = "upload";
 
 /// What is known of an upload.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Record {
-    key: String,
-    begun: Timestamp,
+pub(super) struct Record {
+    pub(super) key: String,
+    pub(super) begun: Timestamp,
     described: Described,
     /// The entity tag of what came of it. The record stays a while for a client that did not get the answer and asks again.
-    completed: Option<String>,
+    pub(super) completed: Option<String>,
 }
 
-fn uploads_folder(bucket: &str) -> Path {
+pub(super) fn uploads_folder(bucket: &str) -> Path {
     Path::from(format!("{SYSTEM}/multipart/{bucket}"))
 }
 
@@ -69,7 +68,7 @@ fn part_number(path: &Path) -> Option<i32> {
 }
 
 impl Endpoint {
-    async fn record(&self, bucket: &str, id: &str) -> S3Result<Record> {
+    pub(super) async fn record(&self, bucket: &str, id: &str) -> S3Result<Record> {
         let path = upload_folder(bucket, id)?.join(RECORD);
         let bytes = match self.objects.get(&path).await {
             Ok(got) => got.bytes().await.map_err(store_error)?,
@@ -85,7 +84,7 @@ impl Endpoint {
     }
 
     /// The upload `id`, if it is of this key and not yet completed.
-    async fn open_upload(&self, bucket: &str, key: &str, id: &str) -> S3Result<(Record, Path)> {
+    pub(super) async fn open_upload(&self, bucket: &str, key: &str, id: &str) -> S3Result<(Record, Path)> {
         let record = self.record(bucket, id).await?;
         if record.key != key || record.completed.is_some() {
             return Err(no_such_upload());
@@ -93,7 +92,7 @@ impl Endpoint {
         Ok((record, upload_folder(bucket, id)?))
     }
 
-    async fn parts(&self, folder: &Path) -> S3Result<BTreeMap<i32, ObjectMeta>> {
+    pub(super) async fn parts(&self, folder: &Path) -> S3Result<BTreeMap<i32, ObjectMeta>> {
         let all: Vec<_> = self.objects.list(Some(folder)).try_collect().await.map_err(store_error)?;
         Ok(all.into_iter().filter_map(|meta| Some((part_number(&meta.location)?, meta))).collect())
     }
@@ -188,24 +187,12 @@ impl Endpoint {
     }
 
     pub(super) async fn complete_upload(&self, input: CompleteMultipartUploadInput) -> S3Result<CompleteMultipartUploadOutput> {
-        let done = |tag: String, sums: Checksum| CompleteMultipartUploadOutput {
-            location: Some(format!("/{}/{}", input.bucket, input.key)),
-            bucket: Some(input.bucket.clone()),
-            key: Some(input.key.clone()),
-            e_tag: Some(ETag::Strong(tag)),
-            checksum_crc32: sums.checksum_crc32,
-            checksum_crc32c: sums.checksum_crc32c,
-            checksum_crc64nvme: sums.checksum_crc64nvme,
-            checksum_sha1: sums.checksum_sha1,
-            checksum_sha256: sums.checksum_sha256,
-            ..Default::default()
-        };
         let mut record = self.record(&input.bucket, &input.upload_id).await?;
         if record.key != input.key {
             return Err(no_such_upload());
         }
-        if let Some(tag) = record.completed {
-            return Ok(done(tag, Checksum::default()));
+        if let Some(tag) = record.completed.take() {
+            return Ok(completed(&input.bucket, input.key, tag, Checksum::default()));
         }
         let folder = upload_folder(&input.bucket, &input.upload_id)?;
         let there = self.parts(&folder).await?;
@@ -215,29 +202,38 @@ impl Endpoint {
         if input.mpu_object_size.is_some_and(|s| u64::try_from(s) != Ok(size)) {
             return Err(s3_error!(InvalidRequest, "the parts have {} bytes, which is not the size that was announced", size));
         }
-        let expected = Checksum {
-            checksum_crc32: input.checksum_crc32.clone(),
-            checksum_crc32c: input.checksum_crc32c.clone(),
-            checksum_crc64nvme: input.checksum_crc64nvme.clone(),
-            checksum_sha1: input.checksum_sha1.clone(),
-            checksum_sha256: input.checksum_sha256.clone(),
-            ..Default::default()
-        };
         let upload = Upload {
             body: joined(self.objects.clone(), parts),
             length: Some(size),
-            checks: Checks::over_object(expected),
-            described: record.described.clone(),
             condition: WriteCondition::of(input.if_match.clone(), input.if_none_match.clone())?,
+            described: record.described.clone(),
+            checks: Checks::over_object(expected_sums(&input)),
         };
-        let target = object_path(&input.bucket, &input.key)?;
         self.require_bucket(&input.bucket).await?;
-        let stored = self.store(&target, upload).await?;
+        self.check_condition(&object_path(&input.bucket, &input.key)?, &upload.condition).await?;
+        let parts = there.into_values().map(|m| m.location).collect();
+        let (this, bucket) = (self.clone(), input.bucket);
+        let finish = async move { this.finish_upload(bucket, folder, record, upload, parts).await };
+        if size < ANSWER_FIRST {
+            return finish.await;
+        }
+        Ok(CompleteMultipartUploadOutput { future: Some(Box::pin(finish)), ..Default::default() })
+    }
+
+    async fn finish_upload(
+        &self,
+        bucket: String,
+        folder: Path,
+        mut record: Record,
+        upload: Upload,
+        parts: Vec<Path>,
+    ) -> S3Result<CompleteMultipartUploadOutput> {
+        let stored = self.store(&object_path(&bucket, &record.key)?, upload).await?;
         let tag = stored.e_tag.into_value();
         record.completed = Some(tag.clone());
         self.write_record(&folder, &record).await?;
-        self.delete_paths(there.into_values().map(|m| m.location).collect()).await?;
-        Ok(done(tag, stored.sums))
+        self.delete_paths(parts).await?;
+        Ok(completed(&bucket, record.key, tag, stored.sums))
     }
 
     pub(super) async fn abort_upload(&self, input: &AbortMultipartUploadInput) -> S3Result<()> {
@@ -246,98 +242,31 @@ impl Endpoint {
         paths.push(folder.join(RECORD));
         self.delete_paths(paths).await
     }
+}
 
-    pub(super) async fn list_parts(&self, input: ListPartsInput) -> S3Result<ListPartsOutput> {
-        let (_, folder) = self.open_upload(&input.bucket, &input.key, &input.upload_id).await?;
-        let after = input.part_number_marker.unwrap_or(0);
-        let max = page_size(input.max_parts)?;
-        let mut rest = self.parts(&folder).await?.split_off(&after.saturating_add(1)).into_iter();
-        let parts: Vec<_> = rest
-            .by_ref()
-            .take(max)
-            .map(|(number, meta)| Part {
-                part_number: Some(number),
-                e_tag: Some(e_tag(&meta)),
-                last_modified: Some(modified(&meta)),
-                size: i64::try_from(meta.size).ok(),
-                ..Default::default()
-            })
-            .collect();
-        let truncated = max > 0 && rest.next().is_some();
-        Ok(ListPartsOutput {
-            bucket: Some(input.bucket),
-            key: Some(input.key),
-            upload_id: Some(input.upload_id),
-            max_parts: i32::try_from(max).ok(),
-            part_number_marker: Some(after),
-            next_part_number_marker: parts.last().and_then(|p| p.part_number).filter(|_| truncated),
-            is_truncated: Some(truncated),
-            parts: Some(parts),
-            owner: Some(owner()),
-            ..Default::default()
-        })
+fn completed(bucket: &str, key: String, tag: String, sums: Checksum) -> CompleteMultipartUploadOutput {
+    CompleteMultipartUploadOutput {
+        location: Some(format!("/{bucket}/{key}")),
+        bucket: Some(bucket.to_owned()),
+        key: Some(key),
+        e_tag: Some(ETag::Strong(tag)),
+        checksum_crc32: sums.checksum_crc32,
+        checksum_crc32c: sums.checksum_crc32c,
+        checksum_crc64nvme: sums.checksum_crc64nvme,
+        checksum_sha1: sums.checksum_sha1,
+        checksum_sha256: sums.checksum_sha256,
+        ..Default::default()
     }
+}
 
-    /// The uploads of a bucket that are not completed, by key and then by the time they were begun.
-    async fn uploads(&self, bucket: &str, prefix: &str) -> S3Result<BTreeMap<(String, String), Record>> {
-        let mut out = BTreeMap::new();
-        let mut all = self.objects.list(Some(&uploads_folder(bucket)));
-        while let Some(meta) = all.next().await {
-            let path = meta.map_err(store_error)?.location;
-            if path.filename() != Some(RECORD) {
-                continue;
-            }
-            let Some(id) = path.parts().rev().nth(1).map(|p| p.as_ref().to_owned()) else { continue };
-            match self.record(bucket, &id).await {
-                Ok(record) if record.completed.is_none() && record.key.starts_with(prefix) => {
-                    out.insert((record.key.clone(), id), record);
-                }
-                Ok(_) => {}
-                Err(e) if *e.code() == s3s::S3ErrorCode::NoSuchUpload => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(out)
-    }
-
-    pub(super) async fn list_uploads(&self, input: ListMultipartUploadsInput) -> S3Result<ListMultipartUploadsOutput> {
-        self.require_bucket(&input.bucket).await?;
-        if input.delimiter.as_deref().is_some_and(|d| !d.is_empty()) {
-            return Err(not_supported("listing uploads with a delimiter"));
-        }
-        let names = Names::of(input.encoding_type.as_ref());
-        let max = page_size(input.max_uploads)?;
-        let after = input.key_marker.clone().filter(|k| !k.is_empty()).map(|key| (key, input.upload_id_marker.clone()));
-        let passed = |(key, id): &(String, String)| match &after {
-            None => false,
-            Some((marker, None)) => key <= marker,
-            Some((marker, Some(id_marker))) => (key, id) <= (marker, id_marker),
-        };
-        let all = self.uploads(&input.bucket, input.prefix.as_deref().unwrap_or_default()).await?;
-        let mut rest = all.into_iter().filter(|(at, _)| !passed(at));
-        let page: Vec<_> = rest.by_ref().take(max).collect();
-        let truncated = max > 0 && rest.next().is_some();
-        let last = page.last().map(|(at, _)| at.clone()).filter(|_| truncated);
-        let uploads = page.into_iter().map(|((key, id), record)| MultipartUpload {
-            key: Some(names.show(&key)),
-            upload_id: Some(id),
-            initiated: Some(S3Timestamp::from(std::time::UNIX_EPOCH + record.begun.since(Timestamp::ZERO))),
-            owner: Some(owner()),
-            ..Default::default()
-        });
-        Ok(ListMultipartUploadsOutput {
-            uploads: Some(uploads.collect()),
-            bucket: Some(input.bucket),
-            prefix: input.prefix.map(|p| names.show(&p)),
-            key_marker: input.key_marker.map(|k| names.show(&k)),
-            upload_id_marker: input.upload_id_marker,
-            next_key_marker: last.as_ref().map(|(key, _)| names.show(key)),
-            next_upload_id_marker: last.map(|(_, id)| id),
-            max_uploads: i32::try_from(max).ok(),
-            is_truncated: Some(truncated),
-            encoding_type: input.encoding_type,
-            ..Default::default()
-        })
+fn expected_sums(input: &CompleteMultipartUploadInput) -> Checksum {
+    Checksum {
+        checksum_crc32: input.checksum_crc32.clone(),
+        checksum_crc32c: input.checksum_crc32c.clone(),
+        checksum_crc64nvme: input.checksum_crc64nvme.clone(),
+        checksum_sha1: input.checksum_sha1.clone(),
+        checksum_sha256: input.checksum_sha256.clone(),
+        ..Default::default()
     }
 }
 
@@ -374,33 +303,6 @@ fn joined(store: Objects, parts: Vec<ObjectMeta>) -> Incoming {
         }
     });
     bodies.try_flatten().boxed()
-}
-
-/// Removes uploads (and staged objects) that nothing was added to for `idle`. For a housekeeper to call now and then; returns how
-/// many objects went.
-pub async fn sweep_uploads(store: &Objects, env: &Env, idle: Duration) -> Result<u64> {
-    let limit = (env.now() - idle).micros();
-    let mut by_upload: BTreeMap<String, Vec<ObjectMeta>> = BTreeMap::new();
-    for folder in [Path::from(format!("{SYSTEM}/multipart")), Path::from(format!("{SYSTEM}/staging"))] {
-        let mut all = store.list(Some(&folder));
-        while let Some(meta) = all.next().await {
-            let meta = meta.map_err(|e| objects::error("list", &folder, e))?;
-            by_upload.entry(owner_of(&meta.location)).or_default().push(meta);
-        }
-    }
-    let mut removed = 0;
-    for metas in by_upload.into_values().filter(|metas| metas.iter().all(|m| m.last_modified.timestamp_micros() < limit)) {
-        for meta in metas {
-            objects::delete(store.as_ref(), &meta.location).await?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
-}
-
-/// Objects that go together: those of one upload, or one staged object.
-fn owner_of(path: &Path) -> String {
-    path.as_ref().splitn(5, '/').take(4).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]
@@ -443,20 +345,5 @@ mod tests {
             assert!(upload_folder("photos", bad).is_err(), "{bad}");
         }
         assert!(part_path(&Path::from("a"), 0).is_err() && part_path(&Path::from("a"), 10_001).is_err());
-    }
-
-    #[tokio::test]
-    async fn sweeping_takes_idle_uploads_whole_and_leaves_the_others() {
-        use tidemill_base::Clock as _;
-        let store: Objects = std::sync::Arc::new(object_store::memory::InMemory::new());
-        for path in ["system/multipart/b/u1/upload", "system/multipart/b/u1/00001", "system/staging/s1", "photos/a"] {
-            objects::put(store.as_ref(), &path.into(), "x").await.unwrap();
-        }
-        // The store stamps its objects with the machine's clock.
-        let (env, clock) = Env::manual(tidemill_base::SystemClock.now(), 1);
-        assert_eq!(sweep_uploads(&store, &env, Duration::from_secs(3600)).await.unwrap(), 0);
-        clock.advance(Duration::from_secs(7200));
-        assert_eq!(sweep_uploads(&store, &env, Duration::from_secs(3600)).await.unwrap(), 3);
-        assert!(objects::get_opt(store.as_ref(), &"photos/a".into()).await.unwrap().is_some());
     }
 }
