@@ -1,20 +1,16 @@
 //! Rows as they are made, within the time and the number that the statement may have.
 
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::execution::SendableRecordBatchStream;
-use futures::{FutureExt as _, Stream, StreamExt as _};
+use futures::Stream;
 use tidemill_base::{Error, Result};
 use tidemill_runtime::{Stopwatch, timeout};
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::engine::panicked;
-use crate::failure;
+use crate::run::Running;
 
 /// The time that is left for a statement.
 #[derive(Debug, Clone, Copy)]
@@ -54,8 +50,7 @@ pub struct AnswerColumn {
 /// The answer to a statement: its columns at once, its rows as they are made. Dropping it stops the work and frees its memory.
 pub struct Answer {
     schema: SchemaRef,
-    stream: Option<SendableRecordBatchStream>,
-    permit: Option<OwnedSemaphorePermit>,
+    running: Option<Running>,
     deadline: Deadline,
     max_rows: u64,
     rows: u64,
@@ -70,15 +65,9 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(
-        stream: SendableRecordBatchStream,
-        permit: OwnedSemaphorePermit,
-        deadline: Deadline,
-        max_rows: u64,
-        cut: bool,
-    ) -> Self {
-        let schema = unique_names(&stream.schema());
-        Self { schema, stream: Some(stream), permit: Some(permit), deadline, max_rows, rows: 0, cut, is_cut: false }
+    pub(crate) fn new(running: Running, deadline: Deadline, max_rows: u64, cut: bool) -> Self {
+        let schema = unique_names(running.schema());
+        Self { schema, running: Some(running), deadline, max_rows, rows: 0, cut, is_cut: false }
     }
 
     /// The columns, in order; there before any row and without any.
@@ -106,17 +95,15 @@ impl Answer {
         let got = self.advance().await;
         if !matches!(got, Ok(Some(_))) || self.is_cut {
             // What ran for this statement ends now, and not when the caller gets round to dropping the answer.
-            self.stream = None;
-            self.permit = None;
+            self.running = None;
         }
         got
     }
 
     async fn advance(&mut self) -> Result<Option<RecordBatch>> {
         loop {
-            let Some(stream) = self.stream.as_mut() else { return Ok(None) };
-            let got = self.deadline.run(AssertUnwindSafe(stream.next()).catch_unwind()).await?.map_err(|_| panicked())?;
-            let Some(batch) = got.transpose().map_err(failure::from_datafusion)? else { return Ok(None) };
+            let Some(running) = self.running.as_mut() else { return Ok(None) };
+            let Some(batch) = self.deadline.run(running.next()).await?.transpose()? else { return Ok(None) };
             if batch.num_rows() > 0 {
                 return self.within_limit(batch).map(Some);
             }
@@ -134,9 +121,9 @@ impl Answer {
             self.is_cut = true;
         }
         self.rows += u64::try_from(kept).unwrap_or(u64::MAX);
-        batch
-            .slice(0, kept)
-            .with_schema(Arc::clone(&self.schema))
+        let columns = batch.columns().iter().map(|c| c.slice(0, kept)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(kept));
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
             .map_err(|e| Error::internal("the rows are not of the type that was announced").with_source(e))
     }
 

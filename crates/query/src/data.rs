@@ -170,7 +170,8 @@ fn dict_views(rows: &[u32], words: &[String]) -> Result<StringViewArray> {
     for row in rows {
         match usize::try_from(*row).ok().and_then(|i| spans.get(i)) {
             Some((start, len)) => {
-                out.try_append_view(block, *start, *len).map_err(|e| Error::internal("a dictionary word is out of range").with_source(e))?;
+                out.try_append_view(block, *start, *len)
+                    .map_err(|e| Error::internal("a dictionary word is out of range").with_source(e))?;
             }
             None => out.append_null(),
         }

@@ -1,7 +1,6 @@
 //! The engine: its settings, its tables, and one statement from text to a running plan.
 
 use std::path::PathBuf;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,18 +9,19 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, GreedyMemoryPool, MemoryPool};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SessionState, SendableRecordBatchStream};
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::physical_plan::execute_stream;
-use datafusion::prelude::{SessionConfig, SessionContext, SQLOptions};
+use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
-use futures::FutureExt as _;
 use object_store::ObjectStore;
 use tidemill_base::{ByteSize, Error, Result};
 use tidemill_runtime::Stopwatch;
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
 
 use crate::answer::{Answer, Deadline};
 use crate::catalog::Catalog;
+use crate::run::{Pool, yielding};
+use crate::store::ReadAtHome;
 use crate::table::{OBJECTS_URL, SourceTable};
 use crate::{Source, failure, statement};
 
@@ -41,9 +41,10 @@ pub struct EngineSettings {
     pub max_rows: u64,
     /// The most bytes in a statement.
     pub max_statement: ByteSize,
-    /// On how many cores one statement may run. The work is done by the caller's tokio runtime.
+    /// Threads, and so cores, that one statement has. They are not the caller's: a statement computes for long without a pause.
     pub threads: usize,
-    /// How many statements run at a time; more wait, and their timeout runs while they do.
+    /// How many statements run at a time; more wait, and their timeout runs while they do. A statement that was stopped counts until
+    /// its threads are at rest.
     pub concurrency: usize,
     /// The schema of a table that is named without one.
     pub default_schema: String,
@@ -77,42 +78,53 @@ pub struct Limits {
 
 /// SQL over registered sources. Cheap to share in an `Arc`.
 pub struct Engine {
+    planner: Arc<Planner>,
+    settings: EngineSettings,
+    pool: Pool,
+    home: Handle,
+}
+
+/// What planning needs; it runs on the engine's threads and may outlive the call that asked for it.
+struct Planner {
     context: SessionContext,
     catalog: Arc<Catalog>,
-    settings: EngineSettings,
-    running: Arc<Semaphore>,
+    default_schema: String,
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("settings", &self.settings).field("tables", &self.catalog.names()).finish_non_exhaustive()
+        f.debug_struct("Engine").field("settings", &self.settings).field("tables", &self.tables()).finish_non_exhaustive()
     }
 }
 
 impl Engine {
-    /// An engine without tables. `objects` is where [`crate::SegmentRef`] paths are read.
+    /// An engine without tables. `objects` is where [`crate::SegmentRef`] paths are read. It is made inside a tokio runtime, on which
+    /// it asks sources and reads objects for as long as it lives.
     pub fn new(objects: Arc<dyn ObjectStore>, settings: EngineSettings) -> Result<Self> {
+        let home = Handle::try_current().map_err(|e| Error::internal("make the SQL engine inside a runtime").with_source(e))?;
+        let objects = Arc::new(ReadAtHome::new(objects, home.clone()));
         let runtime = runtime(objects, &settings).map_err(|e| failure::from_datafusion(e).context("start the SQL engine"))?;
         let context = SessionContext::new_with_config_rt(config(&settings), Arc::new(runtime));
         let catalog = Arc::new(Catalog::default());
         context.register_catalog(CATALOG, Arc::clone(&catalog) as _);
-        let running = Arc::new(Semaphore::new(settings.concurrency.clamp(1, Semaphore::MAX_PERMITS)));
-        Ok(Self { context, catalog, settings, running })
+        let planner = Arc::new(Planner { context, catalog, default_schema: settings.default_schema.clone() });
+        let pool = Pool::new(settings.concurrency, settings.threads, home.clone());
+        Ok(Self { planner, settings, pool, home })
     }
 
     /// Makes a source a table, over one that had its name. Statements that run go on with what they began with.
     pub fn register(&self, schema: &str, table: &str, source: Arc<dyn Source>) {
-        self.catalog.insert(schema, table, SourceTable::new(format!("{schema}.{table}"), source));
+        self.planner.catalog.insert(schema, table, SourceTable::new(format!("{schema}.{table}"), source, self.home.clone()));
     }
 
     /// Takes a table away; whether it was there.
     pub fn deregister(&self, schema: &str, table: &str) -> bool {
-        self.catalog.remove(schema, table)
+        self.planner.catalog.remove(schema, table)
     }
 
     /// All tables as `schema.table`, in order.
     pub fn tables(&self) -> Vec<String> {
-        self.catalog.names()
+        self.planner.catalog.names()
     }
 
     /// Starts a statement that reads. The rows come as they are made, from the [`Answer`]; dropping it stops the work.
@@ -125,46 +137,44 @@ impl Engine {
         let limit = limits.timeout.map_or(self.settings.timeout, |t| t.min(self.settings.timeout));
         let deadline = Deadline::new(Stopwatch::start(), limit);
         let max_bytes = usize::try_from(self.settings.max_statement.bytes()).unwrap_or(usize::MAX);
-        let statement = statement::parse(sql, max_bytes)?;
-        let permit = deadline.run(Arc::clone(&self.running).acquire_owned()).await?;
-        let permit = permit.map_err(|e| Error::internal("the SQL engine is closed").with_source(e))?;
-        // A panic in a planning rule would take the caller's connection with it; it is a bug, and this statement's alone.
-        let planned = AssertUnwindSafe(self.plan(sql, statement)).catch_unwind();
-        let stream = deadline.run(planned).await?.unwrap_or_else(|_| Err(panicked()))?;
+        statement::bound(sql, max_bytes)?;
+        let place = deadline.run(self.pool.place()).await??;
+        let (planner, text) = (Arc::clone(&self.planner), sql.to_owned());
+        let plan = async move { planner.plan(&text).await };
+        let running = deadline.run(self.pool.run(plan, place)).await??;
         let max_rows = limits.max_rows.map_or(self.settings.max_rows, |n| n.min(self.settings.max_rows));
-        Ok(Answer::new(stream, permit, deadline, max_rows, limits.cut))
+        Ok(Answer::new(running, deadline, max_rows, limits.cut))
     }
+}
 
-    async fn plan(&self, sql: &str, statement: Statement) -> Result<SendableRecordBatchStream> {
+impl Planner {
+    async fn plan(&self, sql: &str) -> Result<SendableRecordBatchStream> {
+        let statement = statement::parse(sql)?;
         let state = self.context.state();
         let missing = self.missing(&state, &statement);
         let plan = match state.statement_to_plan(statement).await {
             Ok(plan) => plan,
-            Err(e) => return Err(failure::from_planner(sql, e, &missing, &self.tables())),
+            Err(e) => return Err(failure::from_planner(sql, e, &missing, &self.catalog.names())),
         };
         let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         reads.verify_plan(&plan).map_err(|_| statement::refused(sql))?;
         let run = async {
             let plan = state.create_physical_plan(&plan).await?;
-            execute_stream(plan, state.task_ctx())
+            execute_stream(yielding(plan)?, state.task_ctx())
         };
         run.await.map_err(|e| failure::from_planner(sql, e, &[], &[]))
     }
 
     /// The tables that a statement names and that are not there, as `schema.table`.
     fn missing(&self, state: &SessionState, statement: &Statement) -> Vec<String> {
-        let known = self.tables();
+        let known = self.catalog.names();
         let named = state.resolve_table_references(statement).unwrap_or_default();
-        let full = named.into_iter().map(|t| t.resolve(CATALOG, &self.settings.default_schema));
+        let full = named.into_iter().map(|t| t.resolve(CATALOG, &self.default_schema));
         full.filter(|t| &*t.schema != "information_schema" && state.table_functions().get(&*t.table).is_none())
             .map(|t| if &*t.catalog == CATALOG { format!("{}.{}", t.schema, t.table) } else { t.to_string() })
             .filter(|name| !known.contains(name))
             .collect()
     }
-}
-
-pub(crate) fn panicked() -> Error {
-    Error::internal("the SQL engine failed on this statement in a way it should not; please report it")
 }
 
 fn config(settings: &EngineSettings) -> SessionConfig {
@@ -178,6 +188,9 @@ fn config(settings: &EngineSettings) -> SessionConfig {
     // Rows that a condition rules out are not decoded in the other columns.
     options.execution.parquet.pushdown_filters = true;
     options.execution.parquet.reorder_filters = true;
+    // What a sort keeps free for merging what it spilled: 10 MiB by default, which a small engine does not have.
+    let kept = usize::try_from(settings.memory_limit.bytes() / 8).unwrap_or(usize::MAX);
+    options.execution.sort_spill_reservation_bytes = kept.min(options.execution.sort_spill_reservation_bytes);
     config
 }
 

@@ -62,7 +62,9 @@ pub(crate) fn from_datafusion(e: DataFusionError) -> Error {
     let root = e.find_root();
     match root {
         DataFusionError::SchemaError(schema, _) => from_schema(schema),
-        DataFusionError::Plan(text) | DataFusionError::Execution(text) | DataFusionError::Configuration(text) => Error::invalid(text.trim()),
+        DataFusionError::Plan(text) | DataFusionError::Execution(text) | DataFusionError::Configuration(text) => {
+            Error::invalid(text.trim())
+        }
         DataFusionError::SQL(parser, _) => Error::invalid(parser.to_string()),
         DataFusionError::NotImplemented(text) => Error::invalid(format!("not supported: {text}")),
         DataFusionError::ArrowError(arrow, _) => Error::invalid(arrow.to_string()),

@@ -41,8 +41,10 @@ mod failure;
 mod output;
 pub mod parquet;
 mod pushdown;
+mod run;
 mod source;
 mod statement;
+mod store;
 mod table;
 
 pub use answer::{Answer, AnswerColumn};

@@ -152,8 +152,7 @@ fn shortened(text: &str) -> String {
 
 /// A header and rows between ASCII lines.
 fn draw(rows: &[Vec<String>], right: &[bool]) -> String {
-    let widths: Vec<usize> =
-        (0..right.len()).map(|c| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or_default()).collect();
+    let widths: Vec<usize> = (0..right.len()).map(|c| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or_default()).collect();
     let rule: String = widths.iter().map(|w| format!("+{}", "-".repeat(w + 2))).collect::<String>() + "+\n";
     let mut out = rule.clone();
     for (i, row) in rows.iter().enumerate() {

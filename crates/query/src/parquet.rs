@@ -1,16 +1,18 @@
 //! Segments: rows as one Parquet object.
 //!
 //! Row groups of 65,536 rows with statistics and a page index, so that a segment sorted by what people ask for is mostly skipped;
-//! dictionaries where words repeat; LZ4, because a segment is read many times and decoding is what a scan spends its time on.
+//! LZ4, because a segment is read many times and decoding is what a scan spends its time on. Text has a dictionary, since words
+//! repeat. Numbers have none: a dictionary is read whole for a single page. Whole numbers and times are stored as differences.
 
 use bytes::Bytes;
 use datafusion::parquet::arrow::ArrowWriter;
-use datafusion::parquet::basic::Compression;
+use datafusion::parquet::basic::{Compression, Encoding};
 use datafusion::parquet::file::metadata::ParquetMetaDataReader;
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::schema::types::ColumnPath;
 use tidemill_base::{Error, Result};
 
-use crate::TableData;
+use crate::{TableData, Type};
 
 /// Rows in a row group, which is what a scan skips or reads.
 pub const ROW_GROUP_ROWS: usize = 65_536;
@@ -20,18 +22,33 @@ const PAGE_ROWS: usize = 8_192;
 /// The rows as one Parquet object. Rows sorted by the columns most asked for (a job, a time) make the best segment.
 pub fn encode(table: &TableData) -> Result<Bytes> {
     let batch = table.to_batch(&table.schema().arrow())?;
-    let properties = WriterProperties::builder()
+    let properties = properties(table);
+    let failed = |e| Error::internal("encode a segment as Parquet").with_source(e);
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).map_err(failed)?;
+    writer.write(&batch).map_err(failed)?;
+    Ok(Bytes::from(writer.into_inner().map_err(failed)?))
+}
+
+fn properties(table: &TableData) -> WriterProperties {
+    let builder = WriterProperties::builder()
         .set_compression(Compression::LZ4_RAW)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_write_batch_size(PAGE_ROWS)
         .set_statistics_enabled(EnabledStatistics::Page)
-        .set_created_by(concat!("tidemill ", env!("CARGO_PKG_VERSION")).to_owned())
-        .build();
-    let failed = |e| Error::internal("encode a segment as Parquet").with_source(e);
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).map_err(failed)?;
-    writer.write(&batch).map_err(failed)?;
-    Ok(Bytes::from(writer.into_inner().map_err(failed)?))
+        .set_dictionary_enabled(false)
+        .set_created_by(concat!("tidemill ", env!("CARGO_PKG_VERSION")).to_owned());
+    let builder = table.columns().iter().fold(builder, |builder, column| {
+        // As one part: a name may hold a dot.
+        let path = ColumnPath::from(vec![column.name.clone()]);
+        match column.values.kind() {
+            Type::Text => builder.set_column_dictionary_enabled(path, true),
+            Type::Int | Type::UInt | Type::Time => builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED),
+            Type::Real => builder.set_column_encoding(path, Encoding::BYTE_STREAM_SPLIT),
+            Type::Bool => builder,
+        }
+    });
+    builder.build()
 }
 
 /// How many rows a Parquet object holds, by its footer. `Corrupt` if it is not Parquet.

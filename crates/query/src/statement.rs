@@ -3,6 +3,7 @@
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::Statement as Sql;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use tidemill_base::{ByteSize, Error, Result};
 
@@ -14,15 +15,25 @@ const MAX_NESTING: usize = 64;
 /// Operators and keywords in a statement. A chain `a + b + ...` makes a tree as deep as it is long, and a tree is walked and freed by
 /// recursion, so its depth is what the stack of a thread has to bear. Commas are free, since a long IN list is flat, and so are round
 /// brackets, which the parser bounds.
-const MAX_OPERATORS: usize = 2_000;
+const MAX_OPERATORS: usize = 1_000;
 
-/// Parses `sql` and refuses what does not only read.
-pub(crate) fn parse(sql: &str, max_bytes: usize) -> Result<Statement> {
+/// Function calls, arrays and subqueries inside each other. DataFusion 55 looks at the arguments of a call several times on each level,
+/// so that twenty levels already plan for minutes, without a pause in which they could be stopped.
+const MAX_CALLS: usize = 12;
+
+/// Refuses a statement that is too long, or that could be too deep for a thread's stack.
+pub(crate) fn bound(sql: &str, max_bytes: usize) -> Result<()> {
     if sql.len() > max_bytes {
         let (have, limit) = (ByteSize(size(sql.len())), ByteSize(size(max_bytes)));
-        return Err(Error::exhausted(format!("the statement has {have} where {limit} is the limit; put long lists into a table and join it")));
+        return Err(Error::exhausted(format!(
+            "the statement has {have} where {limit} is the limit; put long lists into a table and join it"
+        )));
     }
-    bound_depth(sql)?;
+    bound_depth(sql)
+}
+
+/// Parses a statement within its bounds and refuses what does not only read.
+pub(crate) fn parse(sql: &str) -> Result<Statement> {
     let dialect = PostgreSqlDialect {};
     let mut statements = DFParserBuilder::new(sql)
         .with_dialect(&dialect)
@@ -55,11 +66,49 @@ fn bound_depth(sql: &str) -> Result<()> {
             "the statement has {operators} operators and keywords where {MAX_OPERATORS} is the limit; use IN (...) for long lists of values"
         )));
     }
+    let calls = nested_calls(&tokens);
+    if calls > MAX_CALLS {
+        return Err(Error::exhausted(format!(
+            "function calls and subqueries are nested {calls} deep where {MAX_CALLS} is the limit; name the inner ones with WITH"
+        )));
+    }
     Ok(())
 }
 
+/// The most calls, arrays and subqueries that are open at once.
+fn nested_calls(tokens: &[Token]) -> usize {
+    let mut open = Vec::new();
+    let (mut depth, mut most) = (0, 0);
+    let mut seen = tokens.iter().filter(|t| !matches!(t, Token::Whitespace(_))).peekable();
+    let mut before = None;
+    while let Some(token) = seen.next() {
+        match token {
+            Token::LParen | Token::LBracket => {
+                let counts = *token == Token::LBracket || before.is_some_and(calls) || seen.peek().is_some_and(|next| selects(next));
+                depth += usize::from(counts);
+                most = most.max(depth);
+                open.push(counts);
+            }
+            Token::RParen | Token::RBracket => depth -= usize::from(open.pop().unwrap_or(false)),
+            _ => {}
+        }
+        before = Some(token);
+    }
+    most
+}
+
+/// Whether a bracket after this word opens a call. After a word between operands it only groups them.
+fn calls(before: &Token) -> bool {
+    use Keyword::{AND, AS, BETWEEN, BY, CASE, ELSE, FROM, HAVING, IN, LIKE, NOT, ON, OR, OVER, SELECT, THEN, VALUES, WHEN, WHERE};
+    let groups = [AND, AS, BETWEEN, BY, CASE, ELSE, FROM, HAVING, IN, LIKE, NOT, ON, OR, OVER, SELECT, THEN, VALUES, WHEN, WHERE];
+    matches!(before, Token::Word(word) if !groups.contains(&word.keyword))
+}
+
+fn selects(next: &Token) -> bool {
+    matches!(next, Token::Word(word) if matches!(word.keyword, Keyword::SELECT | Keyword::WITH))
+}
+
 fn deepens(token: &Token) -> bool {
-    use datafusion::sql::sqlparser::keywords::Keyword;
     match token {
         Token::Word(word) => word.keyword != Keyword::NoKeyword,
         Token::Comma
@@ -108,8 +157,13 @@ mod tests {
     use super::*;
     use tidemill_base::ErrorKind;
 
+    fn read(sql: &str) -> Result<Statement> {
+        bound(sql, 1 << 20)?;
+        parse(sql)
+    }
+
     fn error(sql: &str) -> Error {
-        parse(sql, 1 << 20).unwrap_err()
+        read(sql).unwrap_err()
     }
 
     #[test]
@@ -126,7 +180,7 @@ mod tests {
             "SHOW ALL",
             "DESCRIBE jobs",
         ] {
-            parse(sql, 1 << 20).unwrap();
+            read(sql).unwrap();
         }
     }
 
@@ -155,16 +209,26 @@ mod tests {
     fn size_count_and_depth_are_bounded() {
         assert!(error("SELECT 1; SELECT 2").message().starts_with("2 statements at once"));
         assert!(error("  -- nothing\n").message().contains("empty"));
-        let long = parse(&format!("SELECT '{}'", "x".repeat(200)), 100).unwrap_err();
+        let long = bound(&format!("SELECT '{}'", "x".repeat(200)), 100).unwrap_err();
         assert_eq!(long.kind(), ErrorKind::Exhausted);
         let chain = error(&format!("SELECT 1{}", " + 1".repeat(100_000)));
         assert!(chain.message().contains("100001 operators and keywords"), "{chain}");
         let list: Vec<String> = (0..20_000).map(|i| i.to_string()).collect();
-        parse(&format!("SELECT 1 WHERE 1 IN ({})", list.join(",")), 1 << 20).unwrap();
+        read(&format!("SELECT 1 WHERE 1 IN ({})", list.join(","))).unwrap();
         for (open, close) in [("(", ")"), ("NOT ", ""), ("- ", ""), ("CASE WHEN true THEN ", " END"), ("abs(", ")"), ("[", "]")] {
             let e = error(&format!("SELECT {}1{}", open.repeat(400), close.repeat(400)));
             assert!(matches!(e.kind(), ErrorKind::Exhausted | ErrorKind::Invalid), "{open}: {e}");
         }
+    }
+
+    #[test]
+    fn only_calls_arrays_and_subqueries_count_as_nested() {
+        let depth = |sql: &str| nested_calls(&Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize().unwrap());
+        assert_eq!(depth("SELECT ((1 + 2) * (3)) WHERE (a IN (1, 2) AND (b OR (c)))"), 0);
+        assert_eq!(depth("SELECT abs (round(x)), sum(y) OVER (ORDER BY z)"), 2);
+        assert_eq!(depth("SELECT * FROM (SELECT [1, f(2)] FROM (WITH a AS (SELECT 1) SELECT 1))"), 3);
+        assert_eq!(depth(")))]]((abs("), 1);
+        assert!(error(&format!("SELECT {}1{}", "abs(".repeat(13), ")".repeat(13))).message().contains("nested 13 deep"));
     }
 
     #[test]

@@ -20,8 +20,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::union::UnionExec;
 use tidemill_base::Error;
+use tokio::runtime::Handle;
 
-use crate::{Scan, SegmentRef, Source, TableData, pushdown};
+use crate::{Scan, Scanned, SegmentRef, Source, TableData, pushdown};
 
 /// The name of the engine's one object store in DataFusion's registry; no statement can say it.
 pub(crate) const OBJECTS_URL: &str = "tidemill://objects";
@@ -33,11 +34,12 @@ pub(crate) struct SourceTable {
     name: String,
     schema: SchemaRef,
     source: Arc<dyn Source>,
+    home: Handle,
 }
 
 impl SourceTable {
-    pub(crate) fn new(name: String, source: Arc<dyn Source>) -> Self {
-        Self { name, schema: source.schema().arrow(), source }
+    pub(crate) fn new(name: String, source: Arc<dyn Source>, home: Handle) -> Self {
+        Self { name, schema: source.schema().arrow(), source, home }
     }
 }
 
@@ -75,7 +77,7 @@ impl TableProvider for SourceTable {
         };
         let mut want = Scan::new(schema.fields().iter().map(|f| f.name().clone()).collect(), limit);
         pushdown::narrow(&mut want, filters);
-        let found = self.source.scan(&want).await.map_err(|e| external(e.context(format!("read table `{}`", self.name))))?;
+        let found = self.ask(want).await.map_err(|e| external(e.context(format!("read table `{}`", self.name))))?;
         let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
         if !found.tables.is_empty() {
             inputs.push(self.live(state, &schema, &found.tables)?);
@@ -92,6 +94,13 @@ impl TableProvider for SourceTable {
 }
 
 impl SourceTable {
+    /// Asks the source on the caller's runtime, where its database, locks and timers are.
+    async fn ask(&self, want: Scan) -> tidemill_base::Result<Scanned> {
+        let source = Arc::clone(&self.source);
+        let asked = self.home.spawn(async move { source.scan(&want).await });
+        asked.await.map_err(|e| Error::internal("the source failed").with_source(e))?
+    }
+
     /// Rows in memory, cut without copying into batches of the session's size.
     fn live(&self, state: &dyn Session, schema: &SchemaRef, tables: &[TableData]) -> Result<Arc<dyn ExecutionPlan>> {
         let step = state.config_options().execution.batch_size.get();

@@ -29,10 +29,7 @@ async fn stored() -> (Arc<Counting>, Arc<Fixed>, Engine, u64) {
 async fn live_rows_and_segments_are_one_table() {
     let (_, _, engine, _) = stored().await;
     let sql = "SELECT job, count(*) AS n, sum(task) AS total, count(ended) AS ended FROM batch.tasks GROUP BY job ORDER BY job";
-    assert_eq!(
-        csv(&engine, sql).await,
-        "job,n,total,ended\r\na,200000,19999900000,150000\r\nb,1000,499500,750\r\nc,10,45,8\r\n"
-    );
+    assert_eq!(csv(&engine, sql).await, "job,n,total,ended\r\na,200000,19999900000,150000\r\nb,1000,499500,750\r\nc,10,45,8\r\n");
     let sql = "SELECT job, task FROM batch.tasks WHERE state = 'failed' AND task < 1 ORDER BY job";
     assert_eq!(csv(&engine, sql).await, "job,task\r\na,0\r\nb,0\r\nc,0\r\n");
 }
