@@ -144,13 +144,16 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// Job, stage, number.
+type ChunkId = (String, u32, u64);
+/// Filled by whoever needs it first, while others wait for that one read.
 type Chunk = Arc<OnceCell<Vec<TaskInput>>>;
 
 /// Reads manifests and keeps the chunks it read last. One serves a whole worker: clones share the cache.
 #[derive(Debug, Clone)]
 pub struct Reader {
     // The newest at the back. A handful of chunks, so a scan is cheaper than a map.
-    cache: Arc<Mutex<VecDeque<((String, u32, u64), Chunk)>>>,
+    cache: Arc<Mutex<VecDeque<(ChunkId, Chunk)>>>,
     capacity: usize,
 }
 
@@ -179,7 +182,7 @@ impl Reader {
         })
     }
 
-    fn cell(&self, key: (String, u32, u64)) -> Chunk {
+    fn cell(&self, key: ChunkId) -> Chunk {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let found = cache.iter().position(|(k, _)| *k == key).and_then(|at| cache.remove(at));
         let entry = found.unwrap_or_else(|| (key, Chunk::default()));

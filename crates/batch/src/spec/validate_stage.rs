@@ -55,12 +55,11 @@ fn check_input(input: &InputSpec) -> Result<()> {
         InputSpec::Array { first, last } if last < first => {
             Err(invalid("array", format!("{first}-{last} is empty; write the smaller number first")))
         }
-        InputSpec::Array { first, last } if last.abs_diff(*first) >= MAX_TASKS => at_most(
-            "array: tasks",
-            usize::try_from(last.abs_diff(*first)).unwrap_or(usize::MAX),
-            usize::try_from(MAX_TASKS).unwrap_or(usize::MAX),
-        ),
-        InputSpec::Array { .. } | InputSpec::Stage { mode: ChainMode::Stream | ChainMode::Gather { per_task: None }, .. } => Ok(()),
+        InputSpec::Array { first, last } => {
+            let count = usize::try_from(last.abs_diff(*first)).unwrap_or(usize::MAX).saturating_add(1);
+            at_most("array: tasks", count, MAX_TASKS as usize)
+        }
+        InputSpec::Stage { mode: ChainMode::Stream | ChainMode::Gather { per_task: None }, .. } => Ok(()),
         InputSpec::Objects { patterns: list, per_task } => patterns("objects", list).and_then(|()| at_least_one(*per_task)),
         InputSpec::Lines { object, per_task } => check_plain_object("lines", object).and_then(|()| at_least_one(*per_task)),
         InputSpec::Parts { patterns: list, bytes, boundary, header } => {
