@@ -202,6 +202,7 @@ fn whole_length(content: BoxStream<'static, Result<Bytes>>, expected: u64, path:
             }
         }
     })
+    .fuse()
     .boxed()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tidemill_base::Result;
-use tidemill_blocks::queue::{Delivery, Receive};
+use tidemill_blocks::queue::{Delivery, Receive, check_receive};
 use tidemill_remote::wire::queue as wire;
 use tidemill_runtime::Stopwatch;
 
@@ -15,8 +15,6 @@ use super::{Edge, call};
 /// A wait is cut into slices of this length, and nothing is cut off within one: a receive that is dropped halfway may have leased
 /// messages that then reach nobody until their lease ends.
 const SLICE: Duration = Duration::from_secs(1);
-/// No request is parked longer, whatever it asks for.
-const MAX_WAIT: Duration = Duration::from_secs(20);
 
 pub(super) fn routes(router: Router<Arc<Edge>>) -> Router<Arc<Edge>> {
     let router = call(router, |edge, who, c: wire::Send| async move {
@@ -68,9 +66,10 @@ fn manage(router: Router<Arc<Edge>>) -> Router<Arc<Edge>> {
 
 /// Receives, waiting in slices so that draining ends the wait within one.
 async fn receive(edge: &Edge, queue: &str, how: Receive) -> Result<Vec<Delivery>> {
-    let (clock, wait) = (Stopwatch::start(), how.wait.min(MAX_WAIT));
+    check_receive(&how)?;
+    let clock = Stopwatch::start();
     loop {
-        let left = wait.saturating_sub(clock.elapsed());
+        let left = how.wait.saturating_sub(clock.elapsed());
         let slice = if edge.shutdown.phase().is_running() { left.min(SLICE) } else { Duration::ZERO };
         let got = edge.blocks.queue.receive(queue, how.waiting(slice)).await?;
         if !got.is_empty() || slice == left || slice.is_zero() {
