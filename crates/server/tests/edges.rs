@@ -42,12 +42,10 @@ fn without_a_good_token_there_is_nothing_but_health() {
         let (mill, http) = (mill().await, Client::new());
         let (status, kind, message) = envelope(http.get(mill.at("/api/v1/echo")).send().await.unwrap()).await;
         assert_eq!((status, kind.as_str(), message.as_str()), (401, "denied", "this needs a token"));
-        let wrong = format!("{}0", &mill.admin[..mill.admin.len() - 1]);
+        let last = if mill.admin.ends_with('0') { '1' } else { '0' };
+        let wrong = format!("{}{last}", &mill.admin[..mill.admin.len() - 1]);
         for token in ["x", "tm_k1_00", &wrong, ""] {
             let response = http.get(mill.at("/api/v1/echo")).bearer_auth(token).send().await.unwrap();
-            if token == wrong && wrong == mill.admin {
-                continue;
-            }
             assert_eq!(response.headers()["www-authenticate"], "Bearer");
             let (status, _, message) = envelope(response).await;
             assert_eq!(status, 401);
