@@ -1,5 +1,7 @@
 //! The objects driver against upstream's own expectations, and what it promises beyond them.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 use std::path::Path as FilePath;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The queue driver against the conformance suite, and what it promises beyond it.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

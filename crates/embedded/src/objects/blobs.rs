@@ -25,7 +25,14 @@ pub(super) struct Blobs {
     root: PathBuf,
     env: Env,
     state: Mutex<State>,
-    janitor: Mutex<Option<(Sender<Vec<u64>>, JoinHandle<()>)>>,
+    janitor: Mutex<Option<Janitor>>,
+}
+
+/// The thread that removes files, so that nobody waits for it.
+#[derive(Debug)]
+struct Janitor {
+    gone: Sender<Vec<u64>>,
+    thread: JoinHandle<()>,
 }
 
 #[derive(Debug, Default)]
@@ -47,8 +54,8 @@ pub(super) struct Unclaimed {
 
 impl Unclaimed {
     /// From here on the file stays.
-    pub(super) fn claim(mut self) -> Option<Blob> {
-        self.blob.take()
+    pub(super) fn claim(mut self) {
+        self.blob = None;
     }
 
     pub(super) fn blob(&self) -> Option<&Blob> {
@@ -111,7 +118,7 @@ impl Blobs {
                 remove_as_told(&root, &receiver);
             })
             .map_err(|e| Error::from(e).context("start the thread that removes objects"))?;
-        *blobs.janitor.lock().unwrap_or_else(PoisonError::into_inner) = Some((sender, thread));
+        *blobs.janitor.lock().unwrap_or_else(PoisonError::into_inner) = Some(Janitor { gone: sender, thread });
         Ok(blobs)
     }
 
@@ -142,9 +149,9 @@ impl Blobs {
         let (held, free): (Vec<u64>, Vec<u64>) = ids.into_iter().partition(|id| state.pinned.contains_key(id));
         state.doomed.extend(held);
         drop(state);
-        if let Some((sender, _)) = &*self.janitor.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(janitor) = &*self.janitor.lock().unwrap_or_else(PoisonError::into_inner) {
             // Without its thread nothing is removed now; the next opening finds the files.
-            drop(sender.send(free));
+            drop(janitor.gone.send(free));
         }
     }
 
@@ -229,8 +236,8 @@ impl Blobs {
 impl Drop for Blobs {
     fn drop(&mut self) {
         let janitor = self.janitor.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((sender, thread)) = janitor {
-            drop(sender);
+        if let Some(Janitor { gone, thread }) = janitor {
+            drop(gone);
             if thread.thread().id() != std::thread::current().id() {
                 // What it has been told is done when it ends; a panic there has been reported by the panic hook.
                 drop(thread.join());

@@ -125,7 +125,7 @@ impl EmbeddedObjects {
             let old: Option<Blob> =
                 group.get(Space::Uploads, &key)?.map(|s| record::decode(&s, || format!("part {number}"))).transpose()?;
             group.put_seen(Space::Uploads, key, record::encode(&blob)?);
-            drop(part.claim());
+            part.claim();
             if let Some(old) = old {
                 group.after(move || blobs.discard(vec![old.id]));
             }

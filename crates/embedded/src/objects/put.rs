@@ -139,7 +139,7 @@ impl Inner {
                     group.put(Space::SmallBlobs, blob.small_key(), bytes);
                 }
                 // From here on the files may be named on the disk, even if the commit is reported to have failed.
-                contents.blobs.into_iter().for_each(|b| drop(b.claim()));
+                contents.blobs.into_iter().for_each(Unclaimed::claim);
             }
             Ok(named)
         };
