@@ -15,10 +15,13 @@
 //! queue_suite!(real, make); // or `simulated`, for drivers without threads of their own
 //! ```
 //!
-//! Two suites in one file go into a module each.
+//! Two suites in one file go into a module each. [`faulty`] wraps blocks so that they misbehave as networks and processes do, from
+//! a seed; [`sim`] runs a scenario on simulated time and checks that the same seed gives the same run.
 
+pub mod faulty;
 mod harness;
 mod ledger_memory;
+pub mod sim;
 pub mod suites;
 
 pub use harness::{Harness, run_real, run_simulated};

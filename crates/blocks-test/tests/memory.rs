@@ -24,7 +24,7 @@ async fn make_objects(_: &Harness) -> Objects {
 }
 
 async fn make_ledger(_: &Harness) -> Arc<dyn Ledger> {
-    Arc::new(SqliteMemoryLedger::open().unwrap())
+    Arc::new(SqliteMemoryLedger::open().expect("SQLite opens in memory"))
 }
 
 async fn make_grants(h: &Harness) -> Arc<dyn Grants> {
