@@ -123,18 +123,34 @@ impl Default for LimitsSection {
 }
 
 /// `[fleet]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct FleetSection {
     /// Local workers: `MIN..MAX`, or one number for just so many.
     pub workers: String,
     /// Tasks that one local worker runs at once; zero: as many as the machine has processors.
     pub slots: u32,
+    /// Memory that one local worker has for tasks; zero: three quarters of the machine's.
+    #[serde(serialize_with = "as_text")]
+    pub memory: ByteSize,
+    /// The backlog should be worked off within this.
+    pub target: HumanDuration,
+    /// The group shrinks when the need has been lower for so long.
+    pub shrink_cooldown: HumanDuration,
+    /// Price of a slot for an hour, in whatever currency; for reports.
+    pub price_per_slot_hour: f64,
 }
 
 impl Default for FleetSection {
     fn default() -> Self {
-        Self { workers: "0..1".to_owned(), slots: 0 }
+        Self {
+            workers: "0..1".to_owned(),
+            slots: 0,
+            memory: ByteSize(0),
+            target: seconds(60),
+            shrink_cooldown: seconds(60),
+            price_per_slot_hour: 0.04,
+        }
     }
 }
 

@@ -22,19 +22,26 @@
 //! }
 //! ```
 
+pub mod assembly;
 pub mod audit;
 pub mod auth;
+pub mod batch;
 pub mod config;
 mod edges;
 pub mod error;
+pub mod fleet;
 pub mod health;
 pub mod internal;
 pub mod limits;
 pub mod listen;
 pub mod metrics;
+pub mod objects;
+pub mod queues;
 pub mod request;
 pub mod s3;
+pub mod sql;
 mod state;
 
+pub use assembly::{ServeOptions, serve};
 pub use edges::{Edges, router};
 pub use state::AppState;

@@ -34,7 +34,7 @@ impl Auth {
 }
 
 /// Writes the token so that the file is never there half-written or readable by others.
-fn write_private(path: &Path, token: &Secret) -> std::io::Result<()> {
+pub(crate) fn write_private(path: &Path, token: &Secret) -> std::io::Result<()> {
     let draft = path.with_extension("new");
     match fs::remove_file(&draft) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),

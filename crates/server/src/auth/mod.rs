@@ -22,6 +22,7 @@ use tidemill_base::{Env, Error, Result, Timestamp};
 use tidemill_blocks::ledger::Ledger;
 
 pub use admin::ADMIN_TOKEN_FILE;
+pub(crate) use admin::write_private;
 pub use layer::{authenticate, guard, guard_scope, signed_in};
 pub use roles::{EVERYTHING, Role, check_scope, covers};
 pub use routes::routes;

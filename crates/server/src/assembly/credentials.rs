@@ -1,0 +1,54 @@
+//! Temporary credentials for S3 clients, handed out to those who have a token.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::Deserialize;
+use tidemill_base::{Error, HumanDuration};
+use tidemill_blocks::grants::{Credential, MAX_TTL, Scope, Verbs};
+
+use crate::AppState;
+use crate::auth::{Principal, Role};
+use crate::error::ApiResult;
+use crate::s3::{StaticKey, StaticKeys};
+
+/// The route.
+pub(super) fn routes() -> Router<AppState> {
+    Router::new().route("/api/v1/credentials", post(issue))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// A bucket, or a prefix in one.
+    prefix: String,
+    /// Only reads and lists; left out: everything.
+    #[serde(default)]
+    read_only: bool,
+    /// An hour at most; left out: an hour.
+    ttl: Option<HumanDuration>,
+}
+
+async fn issue(State(state): State<AppState>, me: Principal, Json(wanted): Json<Wanted>) -> ApiResult<(StatusCode, Json<Credential>)> {
+    me.require(if wanted.read_only { Role::Viewer } else { Role::User })?;
+    let prefix = wanted.prefix.trim_matches('/').to_owned();
+    let bucket = prefix.split('/').next().unwrap_or_default();
+    if bucket.is_empty() || bucket == "system" || (bucket == "jobs" && !wanted.read_only && me.role != Role::Admin) {
+        return Err(Error::denied(format!("no credential reaches `{}`; name a bucket of your own", wanted.prefix.escape_debug())).into());
+    }
+    let verbs = if wanted.read_only { Verbs::READ } else { Verbs::ALL };
+    let ttl = wanted.ttl.map_or(MAX_TTL, |t| t.0);
+    let credential = state.blocks.grants.issue(&me.user, vec![Scope { prefix, verbs }], ttl).await?;
+    Ok((StatusCode::CREATED, Json(credential)))
+}
+
+/// Nobody has lasting keys: whoever has a token asks for a temporary credential.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NoStaticKeys;
+
+impl StaticKeys for NoStaticKeys {
+    fn lookup(&self, _access_key: &str) -> Option<StaticKey> {
+        None
+    }
+}

@@ -1,0 +1,212 @@
+//! Builds drivers from the configuration, hands them to the systems as traits, and puts the edges on a socket. The one place that
+//! names a driver.
+
+mod blocks;
+mod credentials;
+mod machine;
+mod options;
+mod tokens;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_base::{Env, Error, Result, Timestamp};
+use tidemill_batch::fleet::ScalePolicy;
+use tidemill_batch::service::{BatchSettings, Manager};
+use tidemill_blocks::fleet::GroupSpec;
+use tidemill_query::EngineSettings;
+use tidemill_runtime::{Kind, Shutdown, Tasks};
+use tokio::net::TcpListener;
+
+pub use options::ServeOptions;
+
+use self::blocks::Drivers;
+use crate::config::{ServerConfig, parse_address};
+use crate::fleet::{Scaler, ScalerSettings};
+use crate::internal::WorkerReach;
+use crate::listen::{self, Identity, bind, check_exposure};
+use crate::{AppState, Edges, batch, fleet, internal, objects, queues, router, s3, sql};
+
+/// When the server was started.
+#[derive(Debug, Clone, Copy)]
+pub struct Started(pub Timestamp);
+
+/// The class of the local group of workers.
+const LOCAL_CLASS: &str = "default";
+/// How long the last tasks of the process may take to end.
+const JOIN: Duration = Duration::from_secs(10);
+
+/// Serves until SIGTERM or SIGINT, then drains. `Invalid` for settings that cannot be, `Conflict` for an address that is taken,
+/// `Unavailable` for a data folder that another process has.
+pub async fn serve(options: ServeOptions) -> Result<()> {
+    let config = options.config()?;
+    config.check()?;
+    let env = Env::system();
+    let data = config.server.data.clone();
+    std::fs::create_dir_all(&data).map_err(|e| Error::from(e).context(format!("make the data folder {}", data.display())))?;
+    let identity = listen::identity(&config, &env)?;
+    let address = config.listen()?;
+    check_exposure(address, identity.is_some(), config.server.insecure)?;
+    let listener = bind(address).await?;
+    let shutdown = Shutdown::new();
+    let tasks = Tasks::new("server", shutdown.clone());
+    let at = listener.local_addr()?;
+    let server = Server::assemble(config, env, &tasks, identity.as_ref(), at).await?;
+    let outcome = server.run(listener, identity, &tasks, &shutdown).await;
+    server.stop(&tasks, &shutdown).await;
+    outcome
+}
+
+struct Server {
+    state: AppState,
+    drivers: Drivers,
+    url: String,
+    manager: Manager,
+    scaler: Scaler,
+}
+
+impl Server {
+    async fn assemble(
+        config: ServerConfig,
+        env: Env,
+        tasks: &Tasks,
+        identity: Option<&Identity>,
+        at: std::net::SocketAddr,
+    ) -> Result<Self> {
+        let scheme = if identity.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", reachable(at));
+        let drivers = Drivers::open(&config, &env, &url, ca_file(&config, identity))?;
+        let blocks = drivers.blocks.clone();
+        let price = config.fleet.price_per_slot_hour;
+        let offers = machine::offers(&config.fleet);
+        let (min, max) = config.fleet.bounds()?;
+        let sink = Arc::new(sql::ParquetSink { price });
+        let state = AppState::new(blocks.clone(), env.clone(), tasks.clone(), config, identity.is_some()).await?;
+        let manager = Manager::new(blocks.clone(), env.clone(), BatchSettings::default(), sink).await?;
+        let data = state.config.server.data.clone();
+        state.auth.ensure_admin_token(&data).await?;
+        tokens::ensure_worker_token(&state.auth, &data).await?;
+        blocks.fleet.ensure(GroupSpec { name: LOCAL_CLASS.to_owned(), min, max, offers }).await?;
+        let policy = ScalePolicy {
+            min,
+            max,
+            target: state.config.fleet.target,
+            shrink_cooldown: state.config.fleet.shrink_cooldown,
+            ..ScalePolicy::default()
+        };
+        let scaler = Scaler::new(blocks.clone(), env.clone(), ScalerSettings { policies: [(LOCAL_CLASS.to_owned(), policy)].into() });
+        let spill = Some((data.join("spill"), tidemill_base::ByteSize(8 << 30)));
+        let settings = EngineSettings { spill, default_schema: "batch".to_owned(), ..EngineSettings::default() };
+        let engine = sql::engine(&blocks, &manager, env.clone(), settings, price)?;
+        let state = state.with_service(manager.clone()).with_service(scaler.clone()).with_service(engine).with_service(Started(env.now()));
+        Ok(Self { state, drivers, url, manager, scaler })
+    }
+
+    fn edges(&self) -> Edges {
+        let state = &self.state;
+        let max_body = usize::try_from(state.config.limits.max_worker_body.bytes()).unwrap_or(usize::MAX);
+        // Tasks read from whichever bucket their job names.
+        let reach = WorkerReach { objects: vec![String::new()], ..WorkerReach::default() };
+        Edges::new()
+            .api(batch::routes())
+            .api(fleet::routes())
+            .api(queues::routes())
+            .api(credentials::routes())
+            .streams(batch::streams())
+            .streams(objects::routes())
+            .streams(sql::routes())
+            .workers(internal::routes(state.blocks.clone(), reach, state.env.clone(), state.shutdown.clone(), max_body))
+    }
+
+    async fn run(&self, listener: TcpListener, identity: Option<Identity>, tasks: &Tasks, shutdown: &Shutdown) -> Result<()> {
+        let ready = self.state.health.component("server");
+        let (state, router) = (self.state.clone(), router(self.state.clone(), self.edges()));
+        tasks.spawn("http", Kind::Essential, async move { listen::serve(listener, router, identity, &state).await });
+        self.serve_s3(tasks).await?;
+        self.manager.start(tasks);
+        self.scaler.start(tasks);
+        let data = &self.state.config.server.data;
+        write_server_file(data, &self.url)?;
+        ready.up();
+        tracing::info!(url = self.url, data = %data.display(), "ready");
+        tokio::select! {
+            biased;
+            () = shutdown.draining() => Err(Error::internal("an essential part of the server failed; the log says which")),
+            outcome = stop_signal() => outcome,
+        }
+    }
+
+    async fn serve_s3(&self, tasks: &Tasks) -> Result<()> {
+        let config = &self.state.config;
+        if config.server.s3_listen.is_empty() {
+            return Ok(());
+        }
+        let address = parse_address("server.s3-listen", &config.server.s3_listen)?;
+        check_exposure(address, false, config.server.insecure)?;
+        let listener = bind(address).await?;
+        let blocks = &self.state.blocks;
+        let keys = Arc::new(credentials::NoStaticKeys);
+        let service =
+            s3::s3_service(Arc::clone(&blocks.objects), Arc::clone(&blocks.grants), keys, self.state.env.clone(), s3::Settings::default())?;
+        let inner = tasks.clone();
+        tasks.spawn("s3", Kind::Essential, async move { s3::serve(listener, service, &inner).await });
+        tracing::info!(%address, "S3 endpoint ready");
+        Ok(())
+    }
+
+    /// Drains: workers finish or hand back what they have while the edges still answer them, then everything closes.
+    async fn stop(&self, tasks: &Tasks, shutdown: &Shutdown) {
+        tracing::info!("draining");
+        shutdown.drain();
+        if let Err(e) = self.drivers.fleet.shutdown(self.state.config.server.drain_timeout.0).await {
+            tracing::warn!(error = %e.chain(), "workers may have been left behind");
+        }
+        shutdown.close();
+        tasks.join(JOIN).await;
+        self.drivers.embedded.close();
+        drop(std::fs::remove_file(self.state.config.server.data.join(SERVER_FILE)));
+        tracing::info!("stopped");
+    }
+}
+
+/// The certificate that local workers trust: the one given, or the one made.
+fn ca_file(config: &ServerConfig, identity: Option<&Identity>) -> Option<std::path::PathBuf> {
+    identity?;
+    let given = &config.tls.cert;
+    Some(if given.as_os_str().is_empty() { config.server.data.join("tls").join("cert.pem") } else { given.clone() })
+}
+
+/// Where a caller on this machine reaches a listener.
+fn reachable(at: std::net::SocketAddr) -> std::net::SocketAddr {
+    let ip = match at.ip() {
+        ip if !ip.is_unspecified() => ip,
+        std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+        std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+    };
+    std::net::SocketAddr::new(ip, at.port())
+}
+
+/// Tells the command line on this machine where the server is.
+const SERVER_FILE: &str = "server.json";
+
+fn write_server_file(data: &Path, url: &str) -> Result<()> {
+    let text = serde_json::json!({ "url": url, "pid": std::process::id() }).to_string();
+    let (draft, file) = (data.join("server.json.new"), data.join(SERVER_FILE));
+    let write = || {
+        std::fs::write(&draft, text)?;
+        std::fs::rename(&draft, &file)
+    };
+    write().map_err(|e| Error::from(e).context(format!("write {}", file.display())))
+}
+
+async fn stop_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        biased;
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! Batch over HTTP.
+
+mod files;
+mod jobs;
+mod logs;
+mod tasks;
+mod view;
+mod wishes;
+
+use axum::Router;
+use axum::routing::{get, post, put};
+
+pub(crate) use view::{job_summary, running};
+
+use crate::AppState;
+
+/// Calls that answer at once.
+pub fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/api/v1/batch/jobs", get(jobs::list).post(jobs::submit))
+        .route("/api/v1/batch/jobs/{id}", get(jobs::show))
+        .route("/api/v1/batch/jobs/{id}/pause", post(wishes::pause))
+        .route("/api/v1/batch/jobs/{id}/resume", post(wishes::resume))
+        .route("/api/v1/batch/jobs/{id}/cancel", post(wishes::cancel))
+        .route("/api/v1/batch/jobs/{id}/priority", put(wishes::priority))
+        .route("/api/v1/batch/jobs/{id}/retry", post(wishes::retry))
+        .route("/api/v1/batch/jobs/{id}/tasks", get(tasks::list))
+        .route("/api/v1/batch/jobs/{id}/results", get(files::list))
+        .route("/api/v1/batch/jobs/{id}/logs/{stage}/{task}", get(logs::read))
+}
+
+/// Calls that wait, or carry what is large.
+pub fn streams() -> Router<AppState> {
+    Router::new()
+        .route("/api/v1/batch/jobs/{id}/events", get(jobs::events))
+        .route("/api/v1/batch/jobs/{id}/files/{stage}/{task}/{*name}", get(files::read))
+}
