@@ -1,0 +1,254 @@
+//! One range from its delivery to its end: claim, run, report, acknowledge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidemill_base::{ErrorKind, Result};
+use tidemill_batch::model::FailureClass;
+use tidemill_batch::protocol::keys::{self, DONE_QUEUE};
+use tidemill_batch::protocol::{Control, Done, RangeState, WorkItem, decode, encode};
+use tidemill_blocks::objects;
+use tidemill_blocks::queue::{Delivery, NewMessage, ReceiptOutcome};
+use tidemill_runtime::{Stopwatch, sleep};
+use tokio::sync::Mutex;
+
+use super::fence::{Claimed, Fence, Hold, claim};
+use super::{Held, Node, report};
+use crate::range::{self, Kill, OpenRange};
+use crate::work::{Draft, Failure};
+
+/// A range that could not be started is left alone for so long.
+const PUT_OFF: Duration = Duration::from_secs(5);
+/// Added to the rest of another's claim, so that this worker does not come a moment too early.
+const AFTER_OTHERS: Duration = Duration::from_secs(1);
+/// How long running tasks of a lost range may take to die.
+const LOST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Carries what a delivery brought.
+pub(super) async fn carry(node: Arc<Node>, delivery: Delivery) {
+    let item = match decode::<WorkItem>("work item", &delivery.body) {
+        Ok(item) => item,
+        // It comes back and ends among the dead letters, where people can look at it.
+        Err(e) => return tracing::error!(error = %e.chain(), "passed over a message that is no work item"),
+    };
+    let Some(held) = node.hold(&item, delivery.receipt) else { return };
+    let outcome = carry_held(&node, &held, &item).await;
+    node.let_go(&item);
+    if let Err(e) = outcome {
+        tracing::warn!(job = item.job, stage = item.stage, range = item.range, error = %e.chain(), "put off a range");
+        node.rest(&held, PUT_OFF).await;
+    }
+}
+
+async fn carry_held(node: &Arc<Node>, held: &Held, item: &WorkItem) -> Result<()> {
+    let (fence, control) = match claim(node, item).await? {
+        Claimed::Mine(fence, control) => (fence, control),
+        Claimed::Other(wait) => {
+            node.rest(held, wait + AFTER_OTHERS).await;
+            return Ok(());
+        }
+        Claimed::Finished(seq) => {
+            node.say_done(item, seq).await?;
+            node.acknowledge(held).await;
+            return Ok(());
+        }
+    };
+    let (range, failure) = open(node, item, &fence.state).await?;
+    let range = Arc::new(range);
+    drop(held.range.set(range.clone()));
+    if let Some(failure) = failure {
+        range.fail_unstarted(&failure, node.env.now());
+    }
+    // What was said while this was under way has come by the feed; the later word counts.
+    let said = [Some(control), node.heard(&item.job)].into_iter().flatten().max_by_key(|c| c.version);
+    node.obey(&range, said.map_or(Control::Run, |c| c.control));
+    if !node.stop.phase().is_running() {
+        range.stop(false);
+    }
+    node.floor.open(range.clone());
+    node.runner.nudge();
+    let carrier = Carrier { node, held, range: range.clone(), fence: Mutex::new(*fence) };
+    let lost = tokio::select! {
+        biased;
+        lost = carrier.work() => lost,
+        lost = carrier.keep() => Some(lost),
+    };
+    if let Some(counted) = lost {
+        carrier.give_up(counted).await;
+    }
+    node.floor.close(&range);
+    Ok(())
+}
+
+/// Prepares the range. What will never work becomes the failure of its tasks.
+async fn open(node: &Arc<Node>, item: &WorkItem, claim: &RangeState) -> Result<(OpenRange, Option<Failure>)> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match node.prepare(item, claim).await {
+            Ok(opened) => return Ok(opened),
+            Err(e) if e.kind() == ErrorKind::Unavailable && node.settings.retry.allows_another(tries) => {
+                sleep(node.settings.retry.delay(tries, &node.env)).await;
+            }
+            Err(e) if e.kind() == ErrorKind::Unavailable => return Err(e),
+            Err(e) => {
+                let class = if e.kind() == ErrorKind::NotFound { FailureClass::Input } else { FailureClass::Start };
+                return Ok((OpenRange::broken(item.clone(), claim), Some(range::failure(class, &e))));
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Lets the message be delivered anew after `wait`.
+    async fn rest(&self, held: &Held, wait: Duration) {
+        if let Err(e) = self.blocks.queue.extend(&keys::work_queue(&self.settings.class), &[held.receipt()], wait).await {
+            tracing::debug!(error = %e.chain(), "could not put a message off, it returns when its lease ends");
+        }
+    }
+
+    async fn say_done(&self, item: &WorkItem, seq: u64) -> Result<()> {
+        let done = Done { job: item.job.clone(), stage: item.stage, range: item.range, seq };
+        self.blocks.queue.send(DONE_QUEUE, vec![NewMessage::now(Bytes::from(encode(&done)?))]).await.map(drop)
+    }
+
+    async fn acknowledge(&self, held: &Held) {
+        // If it fails the message comes back, the fence says that it is finished, and it is acknowledged then.
+        if let Err(e) = self.blocks.queue.ack(&keys::work_queue(&self.settings.class), &[held.receipt()]).await {
+            tracing::debug!(error = %e.chain(), "could not acknowledge a finished range");
+        }
+    }
+}
+
+struct Carrier<'a> {
+    node: &'a Arc<Node>,
+    held: &'a Held,
+    range: Arc<OpenRange>,
+    fence: Mutex<Fence>,
+}
+
+impl Carrier<'_> {
+    /// Works until the range is finished (`None`) or lost (whether the last draft counted).
+    async fn work(&self) -> Option<bool> {
+        let (node, range) = (self.node, &self.range);
+        let mut since = Stopwatch::start();
+        loop {
+            node.fetch_ahead(range);
+            node.store_all(range);
+            let due = range.lock().work.is_due();
+            if due || since.elapsed() >= node.settings.report_every {
+                since = Stopwatch::start();
+                let draft = range.lock().work.draft();
+                if let Some(draft) = draft {
+                    match self.report(&draft).await {
+                        Hold::Lost { counted } => return Some(counted),
+                        Hold::Ours if draft.finished => {
+                            node.acknowledge(self.held).await;
+                            return None;
+                        }
+                        Hold::Ours => continue,
+                    }
+                }
+            }
+            let rest = node.settings.report_every.saturating_sub(since.elapsed());
+            tokio::select! {
+                biased;
+                () = range.wake.notified() => {}
+                () = sleep(rest) => {}
+            }
+        }
+    }
+
+    /// Writes the draft and says so, however long it takes to get through.
+    async fn report(&self, draft: &Draft) -> Hold {
+        let mut tries = 0;
+        loop {
+            match self.try_report(draft).await {
+                Ok(hold) => return hold,
+                Err(e) if matches!(e.kind(), ErrorKind::Invalid | ErrorKind::Corrupt | ErrorKind::Internal) => {
+                    tracing::error!(job = self.range.item.job, range = self.range.item.range, error = %e.chain(), "a report cannot be written");
+                    return Hold::Lost { counted: false };
+                }
+                Err(e) => {
+                    tries += 1;
+                    tracing::warn!(job = self.range.item.job, range = self.range.item.range, error = %e.chain(), "reporting, trying again");
+                    sleep(self.node.settings.retry.delay(tries, &self.node.env)).await;
+                }
+            }
+        }
+    }
+
+    async fn try_report(&self, draft: &Draft) -> Result<Hold> {
+        let (node, range) = (self.node, &self.range);
+        let mut fence = self.fence.lock().await;
+        if fence.state.seq < draft.seq {
+            let parcel = report::build(range, &node.settings.id, draft, node.env.now())?;
+            if let Some((path, bytes)) = parcel.pack {
+                range.lock().written.push(path.clone());
+                objects::put(node.blocks.objects.as_ref(), &path, bytes).await?;
+            }
+            let hold = fence.report(draft.seq, &draft.settles(), draft.finished, parcel.writes).await?;
+            if hold != Hold::Ours {
+                return Ok(hold);
+            }
+            let pack = keys::pack(&range.item.job, range.item.stage, range.item.range, range.epoch, draft.seq);
+            range.lock().written.retain(|p| *p != pack && !parcel.named.contains(p));
+        }
+        drop(fence);
+        node.say_done(&range.item, draft.seq).await?;
+        range.lock().work.acknowledge();
+        Ok(Hold::Ours)
+    }
+
+    /// Keeps claim and message; returns when the range is lost.
+    async fn keep(&self) -> bool {
+        let node = self.node;
+        let lease = node.settings.lease;
+        loop {
+            sleep(lease / 3).await;
+            let mut fence = self.fence.lock().await;
+            if fence.left() <= lease * 2 / 3 {
+                match fence.extend().await {
+                    Ok(Hold::Ours) => {}
+                    Ok(Hold::Lost { counted }) => return counted,
+                    Err(e) => tracing::warn!(error = %e.chain(), "could not extend a claim, trying again"),
+                }
+            }
+            drop(fence);
+            let queue = keys::work_queue(&node.settings.class);
+            match node.blocks.queue.extend(&queue, &[self.held.receipt()], lease).await {
+                Ok(outcomes) if outcomes.first() == Some(&ReceiptOutcome::Stale) => {
+                    tracing::debug!(range = self.range.item.range, "the message was delivered anew; the fence decides");
+                }
+                Ok(_) => {}
+                Err(e) => tracing::debug!(error = %e.chain(), "could not extend a message's lease"),
+            }
+        }
+    }
+
+    /// Somebody else owns the range: ends what runs of it and removes what it has written for nothing.
+    async fn give_up(&self, counted: bool) {
+        let (node, range) = (self.node, &self.range);
+        tracing::warn!(job = range.item.job, range = range.item.range, epoch = range.epoch, "lost a range to another worker");
+        node.kill(range, Kill::Lost);
+        let watch = Stopwatch::start();
+        while !range.lock().work.is_settled() && watch.elapsed() < LOST_PATIENCE {
+            node.store_all(range);
+            tokio::select! {
+                biased;
+                () = range.wake.notified() => {}
+                () = sleep(Duration::from_millis(100)) => {}
+            }
+        }
+        let draft = if counted { range.lock().work.draft() } else { None };
+        let kept = draft.and_then(|d| report::build(range, &node.settings.id, &d, node.env.now()).ok());
+        let kept: Vec<_> = kept.into_iter().flat_map(|p| p.named.into_iter().chain(p.pack.map(|(path, _)| path))).collect();
+        let written = std::mem::take(&mut range.lock().written);
+        for path in written.iter().filter(|p| !kept.contains(p)) {
+            if let Err(e) = objects::delete(node.blocks.objects.as_ref(), path).await {
+                tracing::debug!(error = %e.chain(), "could not sweep an output that does not count");
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Claiming a range, and the fence under which its reports are written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_base::{Env, Error, ErrorKind, Result, RunSet};
+use tidemill_batch::protocol::keys::STATE_TABLE;
+use tidemill_batch::protocol::{Claim, Control, RangeState, Report, WorkItem, claim as decide, decode, encode, keys};
+use tidemill_blocks::table::{Condition, Key, Table, Write};
+use tidemill_runtime::sleep;
+
+use super::{Node, Said};
+
+/// What came of an attempt to claim a range.
+#[derive(Debug)]
+pub(super) enum Claimed {
+    /// It is ours; and what is asked of its job.
+    Mine(Box<Fence>, Said),
+    /// Somebody has finished it; the last report's number.
+    Finished(u64),
+    /// Somebody else is at it for so long.
+    Other(Duration),
+}
+
+/// Claims the range of `item`.
+pub(super) async fn claim(node: &Node, item: &WorkItem) -> Result<Claimed> {
+    let fence = keys::fence(&item.job, item.stage, item.range);
+    let table = &node.blocks.table;
+    let mut tries = 0;
+    loop {
+        let got = read_both(table, &fence, &item.job).await;
+        let outcome = match got {
+            Err(e) => Err(e),
+            Ok((current, control)) => {
+                let state = current.as_ref().map(|(s, _)| s);
+                let state = match decide(state, &node.settings.id, node.env.now(), node.settings.lease) {
+                    Claim::AlreadyFinished => return Ok(Claimed::Finished(state.map_or(0, |s| s.seq))),
+                    Claim::HeldByOther(wait) => return Ok(Claimed::Other(wait)),
+                    Claim::Take(state) => state,
+                };
+                let condition = current.map_or(Condition::Absent, |(_, version)| Condition::Version(version));
+                let write = Write::put(fence.clone(), encode(&state)?, condition);
+                table.transact(STATE_TABLE, vec![write]).await.map(|versions| {
+                    let version = versions.first().copied().unwrap_or(0);
+                    let fence = Fence {
+                        table: table.clone(),
+                        env: node.env.clone(),
+                        lease: node.settings.lease,
+                        key: fence.clone(),
+                        state,
+                        version,
+                        unsure: false,
+                    };
+                    Claimed::Mine(Box::new(fence), control)
+                })
+            }
+        };
+        tries += 1;
+        match outcome {
+            Ok(claimed) => return Ok(claimed),
+            // Somebody was faster, or the answer was lost. Reading again shows which, and a claim of our own may be claimed anew.
+            Err(e) if matches!(e.kind(), ErrorKind::Conflict | ErrorKind::Unavailable) && node.settings.retry.allows_another(tries) => {
+                sleep(node.settings.retry.delay(tries, &node.env)).await;
+            }
+            Err(e) => return Err(e.context(format!("claim range {} of job {}", item.range, item.job))),
+        }
+    }
+}
+
+type Read = (Option<(RangeState, u64)>, Said);
+
+async fn read_both(table: &Arc<dyn Table>, fence: &Key, job: &str) -> Result<Read> {
+    let state = table.get(STATE_TABLE, fence);
+    let control_key = keys::control_job(job);
+    let control = table.get(keys::CONTROL_TABLE, &control_key);
+    let (state, control) = futures::future::try_join(state, control).await?;
+    let state = state.map(|i| Ok::<_, Error>((decode("fence", &i.value)?, i.version))).transpose()?;
+    let control = match control {
+        Some(item) => Said { control: decode("control", &item.value)?, version: item.version },
+        None => Said { control: Control::Run, version: 0 },
+    };
+    Ok((state, control))
+}
+
+/// Whether the range is still ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    Ours,
+    /// Somebody else has claimed it. Whether the report that was being written counted before that.
+    Lost {
+        counted: bool,
+    },
+}
+
+/// The fence of a range that is ours.
+#[derive(Debug)]
+pub(super) struct Fence {
+    table: Arc<dyn Table>,
+    env: Env,
+    lease: Duration,
+    key: Key,
+    pub(super) state: RangeState,
+    version: u64,
+    /// A write was answered in a way that leaves open whether it happened.
+    unsure: bool,
+}
+
+impl Fence {
+    /// How much longer the claim runs.
+    pub(super) fn left(&self) -> Duration {
+        self.state.lease_until.since(self.env.now())
+    }
+
+    /// Lets the claim run for another lease from now.
+    pub(super) async fn extend(&mut self) -> Result<Hold> {
+        let next = RangeState { lease_until: self.env.now() + self.lease, ..self.state.clone() };
+        self.write(next, Vec::new()).await
+    }
+
+    /// Writes a report: moves the fence on and adds `writes`, all or nothing.
+    pub(super) async fn report(&mut self, seq: u64, settles: &RunSet, finished: bool, writes: Vec<Write>) -> Result<Hold> {
+        let mut next = RangeState { lease_until: self.env.now() + self.lease, seq, finished, ..self.state.clone() };
+        next.settled.union_with(settles);
+        self.write(next, writes).await
+    }
+
+    async fn write(&mut self, next: RangeState, mut writes: Vec<Write>) -> Result<Hold> {
+        if self.unsure
+            && let Some(hold) = self.read_again(&next).await?
+        {
+            return Ok(hold);
+        }
+        writes.insert(0, Write::put(self.key.clone(), encode(&next)?, Condition::Version(self.version)));
+        match self.table.transact(STATE_TABLE, writes).await {
+            Ok(versions) => {
+                (self.state, self.version) = (next, versions.first().copied().unwrap_or(0));
+                Ok(Hold::Ours)
+            }
+            Err(e) => {
+                self.unsure = true;
+                if e.kind() == ErrorKind::Conflict
+                    && let Some(hold) = self.read_again(&next).await?
+                {
+                    return Ok(hold);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// After a lost answer: whether `next` was written after all, or the range is lost. `None`: it is ours and was not written.
+    async fn read_again(&mut self, next: &RangeState) -> Result<Option<Hold>> {
+        let found = self.table.get(STATE_TABLE, &self.key).await?;
+        let Some(item) = found else {
+            // Nobody removes a fence before the job is gone, and then nothing counts.
+            return Ok(Some(Hold::Lost { counted: false }));
+        };
+        let state: RangeState = decode("fence", &item.value)?;
+        let is_report = next.seq > self.state.seq;
+        if state.epoch != self.state.epoch || state.worker != self.state.worker {
+            let counted = is_report && self.report_is_ours(next.seq).await?;
+            return Ok(Some(Hold::Lost { counted }));
+        }
+        self.unsure = false;
+        self.version = item.version;
+        let written = if is_report { state.seq == next.seq } else { state.lease_until == next.lease_until };
+        self.state = state;
+        Ok(written.then_some(Hold::Ours))
+    }
+
+    async fn report_is_ours(&self, seq: u64) -> Result<bool> {
+        let Some((job, stage)) = self.key.partition.strip_prefix("r/").and_then(|p| p.rsplit_once('/')) else { return Ok(false) };
+        let stage = stage.parse().map_err(|e| Error::internal("stage in a fence's key").with_source(e))?;
+        let range = tidemill_blocks::table::unsort_u64(&self.key.sort).unwrap_or(0);
+        let found = self.table.get(STATE_TABLE, &keys::report(job, stage, range, seq)).await?;
+        Ok(match found {
+            Some(item) => decode::<Report>("report", &item.value)?.epoch == self.state.epoch,
+            None => false,
+        })
+    }
+}

@@ -1,0 +1,6 @@
+//! The node over memory drivers: in paused time with simulated tasks, and in real time with real processes.
+
+mod faults;
+mod lease;
+mod processes;
+mod rig;

@@ -1,0 +1,87 @@
+//! Real processes. Each slot is an operating system thread that blocks; one more watches over them.
+
+mod container;
+mod folder;
+mod outputs;
+mod plan;
+mod slot;
+mod sys;
+mod watch;
+
+use std::fs;
+use std::sync::Arc;
+
+use tidemill_base::{Env, Error, Result};
+
+use super::Runner;
+use crate::floor::Floor;
+use crate::range::OpenRange;
+use crate::settings::WorkerSettings;
+use slot::{Shared, Slot, SlotCell};
+use watch::Watch;
+
+pub(crate) use container::{engine, engines, is_archive, load_archive};
+pub(crate) use folder::remove_all;
+pub(crate) use plan::Programs;
+pub(crate) use watch::{LiveLog, LiveLogs};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    shared: Arc<Shared>,
+    cells: Vec<Arc<SlotCell>>,
+}
+
+impl Processes {
+    /// Makes the scratch folder anew and starts the threads.
+    pub(crate) fn start(settings: &WorkerSettings, floor: Arc<Floor>, env: Env, live: LiveLogs) -> Result<Self> {
+        let scratch = &settings.scratch;
+        let failed = |e: std::io::Error| Error::from(e).context(format!("prepare the scratch folder `{}`", scratch.display()));
+        let uploads = scratch.join("uploads");
+        for folder in ["slots", "staged", "uploads"] {
+            remove_all(&scratch.join(folder));
+            fs::create_dir_all(scratch.join(folder)).map_err(failed)?;
+        }
+        let scratch = fs::canonicalize(scratch).map_err(failed)?;
+        let shared = Arc::new(Shared {
+            floor,
+            env,
+            watch: Watch::new(settings.kill_grace, live),
+            uploads,
+            inline_bytes: settings.inline_bytes,
+            log_bytes: settings.log_bytes,
+        });
+        let cells: Vec<_> = (0..settings.offers.slots).map(|_| Arc::new(SlotCell::default())).collect();
+        for (i, cell) in cells.iter().enumerate() {
+            let mut slot = Slot::new(shared.clone(), cell.clone(), scratch.join("slots").join(i.to_string())).map_err(failed)?;
+            thread(format!("slot-{i}"), move || slot.work())?;
+        }
+        let (me, watched) = (shared.clone(), cells.clone());
+        thread("watch".to_owned(), move || me.watch.run(&me, &watched))?;
+        Ok(Self { shared, cells })
+    }
+}
+
+fn thread(name: String, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    let started = std::thread::Builder::new().name(name.clone()).spawn(run);
+    started.map(drop).map_err(|e| Error::from(e).context(format!("start the thread `{name}`")))
+}
+
+impl Runner for Processes {
+    fn nudge(&self) {
+        self.shared.floor.nudge();
+    }
+
+    fn kill(&self, range: &Arc<OpenRange>) {
+        self.shared.watch.kill(&self.cells, range);
+    }
+
+    fn uses_files(&self) -> bool {
+        true
+    }
+
+    fn stop(&self) {
+        self.shared.floor.stop();
+        self.shared.watch.stop();
+    }
+}

@@ -1,0 +1,88 @@
+//! The few system calls that the standard library does not offer.
+#![allow(unsafe_code, reason = "wait4, waitid, kill and fallocate have no safe form in the standard library")]
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// What a process and those it waited for have used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Usage {
+    /// User and system time, microseconds.
+    pub(super) cpu_us: u64,
+    /// Largest resident set, bytes.
+    pub(super) peak_memory: u64,
+}
+
+fn again_when_interrupted(mut call: impl FnMut() -> i32) -> io::Result<i32> {
+    loop {
+        let got = call();
+        if got >= 0 {
+            return Ok(got);
+        }
+        let e = io::Error::last_os_error();
+        if e.kind() != io::ErrorKind::Interrupted {
+            return Err(e);
+        }
+    }
+}
+
+/// Waits until the child has ended and leaves it as it is, so that its number still belongs to it.
+pub(super) fn wait_ended(pid: i32) -> io::Result<()> {
+    let id = pid.cast_unsigned();
+    again_when_interrupted(|| {
+        // SAFETY: an all-zero `siginfo_t` is valid, and `waitid` writes only to it.
+        unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            libc::waitid(libc::P_PID, id, &raw mut info, libc::WEXITED | libc::WNOWAIT)
+        }
+    })
+    .map(drop)
+}
+
+/// Takes the ended child's status and usage.
+pub(super) fn reap(pid: i32) -> io::Result<(i32, Usage)> {
+    let mut status = 0;
+    // SAFETY: an all-zero `rusage` is valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    again_when_interrupted(|| {
+        // SAFETY: both pointers are to live local values of the right types.
+        unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) }
+    })?;
+    Ok((status, convert(&usage)))
+}
+
+/// What this process has used.
+pub(super) fn own_usage() -> Usage {
+    // SAFETY: an all-zero `rusage` is valid, and `getrusage` writes only to it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    convert(&usage)
+}
+
+fn convert(usage: &libc::rusage) -> Usage {
+    let us = |t: libc::timeval| u64::try_from(t.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(t.tv_usec).unwrap_or(0);
+    Usage { cpu_us: us(usage.ru_utime) + us(usage.ru_stime), peak_memory: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024 }
+}
+
+/// Sends a signal to all members of a process group (0: only looks); whether there were any.
+pub(super) fn signal_group(group: i32, signal: i32) -> bool {
+    // SAFETY: `kill` reads nothing but its arguments. A group below 2 would mean "everything" and is refused.
+    group > 1 && unsafe { libc::kill(-group, signal) } == 0
+}
+
+/// Gives the disk space of the file's first `len` bytes back. The file's size stays.
+pub(super) fn forget_head(file: &std::fs::File, len: u64) -> bool {
+    let Ok(len) = libc::off_t::try_from(len) else { return false };
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: the descriptor is open for as long as `file` is borrowed.
+    unsafe { libc::fallocate(file.as_raw_fd(), mode, 0, len) == 0 }
+}
+
+/// Bytes in a page of memory.
+pub(super) fn page_size() -> u64 {
+    // SAFETY: `sysconf` reads nothing but its argument.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}

@@ -1,0 +1,345 @@
+//! The watcher: one thread that looks at all slots five times a second, for timeouts, memory and growing logs, and that turns a
+//! SIGTERM into a SIGKILL when its grace is over.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use object_store::path::Path;
+use tidemill_batch::protocol::keys;
+use tidemill_runtime::Stopwatch;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::folder::{LogFile, SlotFolder};
+use super::slot::{Shared, SlotCell};
+use super::{container, sys};
+use crate::floor::{Assignment, Floor};
+use crate::range::{Kill, OpenRange};
+
+const TICK: Duration = Duration::from_millis(200);
+/// Tasks that have run for so long are looked at more closely: their whole process group, and their logs.
+const LONG: Duration = Duration::from_secs(1);
+const LIVE_LOG_BYTES: u64 = 64 << 10;
+const LIVE_LOG_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Something to do about the live log of a running task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LiveLog {
+    Put(Path, Bytes),
+    Remove(Path),
+}
+
+/// Takes what is to be done about live logs.
+pub(crate) type LiveLogs = UnboundedSender<LiveLog>;
+
+/// Who or what ended a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndedBy {
+    Itself,
+    Timeout(Duration),
+    /// It had so many bytes.
+    Memory(u64),
+    /// See [`OpenRange::kill`].
+    Kill,
+}
+
+#[derive(Debug)]
+pub(super) struct Live {
+    next: Duration,
+    pause: Duration,
+    seen: u64,
+    pub(super) written: bool,
+}
+
+/// The process in a slot.
+#[derive(Debug)]
+pub(super) struct Current {
+    run: u64,
+    task: u64,
+    range: Arc<OpenRange>,
+    pid: i32,
+    watch: Stopwatch,
+    timeout: Option<Duration>,
+    memory: u64,
+    pub(super) ended_by: EndedBy,
+    term_sent: Option<Duration>,
+    killed: bool,
+    pub(super) peak_memory: u64,
+    pub(super) live: Live,
+    logs: [LogFile; 2],
+    container: Option<(PathBuf, String)>,
+}
+
+impl Current {
+    pub(super) fn new(a: &Assignment, pid: i32, watch: Stopwatch, folder: &SlotFolder, container: Option<(PathBuf, String)>) -> Self {
+        let spec = &a.range.stage.definition.spec;
+        Self {
+            run: a.run,
+            task: a.task,
+            range: a.range.clone(),
+            pid,
+            watch,
+            timeout: spec.timeout.map(|t| t.0),
+            // A container's limit is kept by its engine, which alone sees what runs in it.
+            memory: if container.is_some() { 0 } else { spec.resources.memory },
+            ended_by: EndedBy::Itself,
+            term_sent: None,
+            killed: false,
+            peak_memory: 0,
+            live: Live { next: LONG, pause: LONG, seen: 0, written: false },
+            logs: [folder.stdout.clone(), folder.stderr.clone()],
+            container,
+        }
+    }
+
+    fn end(&mut self, by: EndedBy) {
+        if self.ended_by == EndedBy::Itself {
+            self.ended_by = by;
+        }
+        if self.term_sent.is_none() {
+            self.term_sent = Some(self.watch.elapsed());
+            sys::signal_group(self.pid, libc::SIGTERM);
+        }
+    }
+
+    fn kill_now(&mut self) {
+        if !std::mem::replace(&mut self.killed, true) {
+            if let Some((engine, name)) = self.container.take() {
+                container::kill(engine, name);
+            }
+            sys::signal_group(self.pid, libc::SIGKILL);
+        }
+    }
+
+    /// Does what is due, and says when to look again.
+    fn look(&mut self, grace: Duration, groups: &BTreeMap<i32, u64>) -> Duration {
+        let ran = self.watch.elapsed();
+        if let Some(limit) = self.timeout
+            && ran >= limit
+        {
+            self.end(EndedBy::Timeout(limit));
+        }
+        let seen = groups.get(&self.pid).copied().or_else(|| resident(self.pid)).unwrap_or(0);
+        self.peak_memory = self.peak_memory.max(seen);
+        if self.memory > 0 && seen > self.memory {
+            self.end(EndedBy::Memory(seen));
+            self.kill_now();
+        }
+        let mut next = ran + TICK;
+        if let Some(sent) = self.term_sent {
+            if ran >= sent + grace {
+                self.kill_now();
+            } else {
+                next = next.min(sent + grace);
+            }
+        } else if let Some(limit) = self.timeout {
+            next = next.min(limit);
+        }
+        next.saturating_sub(ran)
+    }
+
+    /// The end of the log, if it has grown and its time has come.
+    fn live_log(&mut self) -> Option<Bytes> {
+        let ran = self.watch.elapsed();
+        if ran < self.live.next {
+            return None;
+        }
+        let lens = self.logs.each_ref().map(|l| l.len().unwrap_or(0));
+        let len = lens.iter().sum();
+        self.live.next = ran + self.live.pause;
+        if len <= self.live.seen {
+            return None;
+        }
+        self.live.seen = len;
+        self.live.pause = (self.live.pause + LONG).min(LIVE_LOG_PAUSE_MAX);
+        self.live.written = true;
+        let share = if lens.iter().all(|l| *l > 0) { LIVE_LOG_BYTES / 2 } else { LIVE_LOG_BYTES };
+        let mut tail = BytesMut::new();
+        for log in &self.logs {
+            tail.extend_from_slice(&log.tail(share).map(|(bytes, _)| bytes).unwrap_or_default());
+        }
+        Some(tail.freeze())
+    }
+
+    /// Gives disk space back when a log has grown far beyond what will be kept of it.
+    fn trim_logs(&self, keep: u64) {
+        let stdout_is_output = self.range.stage.definition.spec.output.stdout;
+        for log in self.logs.iter().skip(usize::from(stdout_is_output)) {
+            let len = log.len().unwrap_or(0);
+            if len > keep.saturating_mul(4) {
+                sys::forget_head(&log.file, (len - keep) / 4096 * 4096);
+            }
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Watch {
+    grace: Duration,
+    live: LiveLogs,
+    // Whether somebody wants a look at once; the flag, and whether to stop.
+    asked: Mutex<(bool, bool)>,
+    changed: Condvar,
+}
+
+impl Watch {
+    pub(super) fn new(grace: Duration, live: LiveLogs) -> Self {
+        Self { grace, live, asked: Mutex::default(), changed: Condvar::new() }
+    }
+
+    fn ask(&self, stop: bool) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        *asked = (true, asked.1 || stop);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn stop(&self) {
+        self.ask(true);
+    }
+
+    /// A task was started in the slot. If its range was killed in the meantime, it goes at once.
+    pub(super) fn started(&self, cell: &SlotCell, a: &Assignment) {
+        if a.range.kill() != Kill::No
+            && let Some(current) = cell.lock().as_mut()
+        {
+            current.end(EndedBy::Kill);
+            self.ask(false);
+        }
+        if a.range.stage.definition.spec.timeout.is_some_and(|t| t.0 < TICK * 2) {
+            self.ask(false);
+        }
+    }
+
+    /// Kills what runs of the range.
+    pub(super) fn kill(&self, cells: &[Arc<SlotCell>], range: &Arc<OpenRange>) {
+        for cell in cells {
+            if let Some(current) = cell.lock().as_mut()
+                && Arc::ptr_eq(&current.range, range)
+            {
+                current.end(EndedBy::Kill);
+            }
+        }
+        self.ask(false);
+    }
+
+    /// The task has ended, and its log is elsewhere.
+    pub(super) fn remove_live(&self, range: &OpenRange, task: u64) {
+        // Nobody listens any more when the worker is going.
+        drop(self.live.send(LiveLog::Remove(live_path(range, task))));
+    }
+
+    /// Watches until it is stopped.
+    pub(super) fn run(&self, shared: &Shared, cells: &[Arc<SlotCell>]) {
+        let mut round = 0_u32;
+        loop {
+            let pause = self.look_at_all(shared, cells, round);
+            round = round.wrapping_add(1);
+            let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            let (mut asked, _) = self.changed.wait_timeout_while(asked, pause, |(now, _)| !*now).unwrap_or_else(PoisonError::into_inner);
+            if asked.1 {
+                return;
+            }
+            asked.0 = false;
+        }
+    }
+
+    fn look_at_all(&self, shared: &Shared, cells: &[Arc<SlotCell>], round: u32) -> Duration {
+        let (mut limited, mut long) = (false, false);
+        for cell in cells {
+            if let Some(current) = cell.lock().as_ref() {
+                limited |= current.memory > 0;
+                long |= current.watch.elapsed() > LONG;
+            }
+        }
+        // Looking through all processes costs a millisecond or two, so tasks without a limit are looked at once a second.
+        let groups = if limited || long && round.is_multiple_of(5) { memory_of_groups() } else { BTreeMap::new() };
+        let mut pause = TICK;
+        for cell in cells {
+            let mut cell = cell.lock();
+            let Some(current) = cell.as_mut() else { continue };
+            pause = pause.min(current.look(self.grace, &groups));
+            if let Some(tail) = current.live_log() {
+                drop(self.live.send(LiveLog::Put(live_path(&current.range, current.task), tail)));
+                current.trim_logs(shared.log_bytes);
+            }
+            note_memory(&shared.floor, current);
+        }
+        pause.max(Duration::from_millis(1))
+    }
+}
+
+fn note_memory(floor: &Floor, current: &Current) {
+    if current.watch.elapsed() > LONG {
+        floor.saw_memory(current.run, current.peak_memory);
+    }
+}
+
+fn live_path(range: &OpenRange, task: u64) -> Path {
+    keys::live_log(&range.item.job, range.item.stage, task)
+}
+
+/// Resident bytes of one process.
+fn resident(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * sys::page_size())
+}
+
+/// Resident bytes of every process group.
+fn memory_of_groups() -> BTreeMap<i32, u64> {
+    let mut groups = BTreeMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        if !entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit) {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        // The command's name, which may hold anything, ends at the last bracket.
+        let Some((_, rest)) = text.rsplit_once(") ") else { continue };
+        let mut fields = rest.split(' ');
+        let (Some(group), Some(pages)) = (fields.nth(2), fields.nth(18)) else { continue };
+        if let (Ok(group), Ok(pages)) = (group.parse(), pages.parse::<u64>()) {
+            *groups.entry(group).or_default() += pages * sys::page_size();
+        }
+    }
+    groups
+}
+
+/// Counts how often the kernel has killed for want of memory.
+#[derive(Debug)]
+pub(super) struct OomCounter(u64);
+
+impl OomCounter {
+    pub(super) fn now() -> Self {
+        Self(Self::read())
+    }
+
+    /// Whether it did since the last time.
+    pub(super) fn has_grown(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.0, Self::read());
+        self.0 > before
+    }
+
+    fn read() -> u64 {
+        let text = File::open("/proc/vmstat").and_then(std::io::read_to_string).unwrap_or_default();
+        text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_memory_of_this_process_by_its_group() {
+        let own = std::process::id().cast_signed();
+        let one = resident(own).unwrap();
+        let groups = memory_of_groups();
+        let text = fs::read_to_string("/proc/self/stat").unwrap();
+        let group: i32 = text.rsplit_once(") ").unwrap().1.split(' ').nth(2).unwrap().parse().unwrap();
+        assert!(one > 100_000 && groups[&group] >= one / 2, "{one} {groups:?}");
+    }
+}

@@ -1,0 +1,142 @@
+//! Tasks that only take time. Each is a task of the runtime, so a paused clock runs through them at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidemill_base::Env;
+use tidemill_batch::model::FailureClass;
+use tidemill_batch::protocol::WorkItem;
+use tidemill_runtime::{Kind, Stopwatch, Tasks, sleep};
+use tokio::sync::Notify;
+
+use super::Runner;
+use crate::floor::{Assignment, Floor};
+use crate::range::{Kill, OpenRange};
+use crate::stage;
+use crate::work::{Failure, PendingFile, PendingOutput, Verdict};
+
+/// What becomes of a simulated task.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SimOutcome {
+    /// How long it runs.
+    pub took: Duration,
+    /// How it fails; `None`: it succeeds.
+    pub failure: Option<FailureClass>,
+    /// The content of its output file, if it writes one.
+    pub output: Option<Bytes>,
+}
+
+/// Says what becomes of a task of a range.
+pub type Draw = Arc<dyn Fn(&WorkItem, u64) -> SimOutcome + Send + Sync>;
+
+/// See the module.
+pub(crate) struct Simulated(Arc<Inner>);
+
+/// The range of each run, and what stops it.
+type Running = BTreeMap<u64, (Arc<OpenRange>, Arc<Notify>)>;
+
+struct Inner {
+    draw: Draw,
+    floor: Arc<Floor>,
+    env: Env,
+    tasks: Tasks,
+    running: Mutex<Running>,
+}
+
+impl fmt::Debug for Simulated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Simulated").finish_non_exhaustive()
+    }
+}
+
+impl Simulated {
+    pub(crate) fn new(draw: Draw, floor: Arc<Floor>, env: Env, tasks: Tasks) -> Self {
+        Self(Arc::new(Inner { draw, floor, env, tasks, running: Mutex::default() }))
+    }
+}
+
+impl Runner for Simulated {
+    fn nudge(&self) {
+        start_all(&self.0);
+    }
+
+    fn kill(&self, range: &Arc<OpenRange>) {
+        for (owner, stop) in self.0.lock().values() {
+            if Arc::ptr_eq(owner, range) {
+                stop.notify_one();
+            }
+        }
+    }
+
+    fn uses_files(&self) -> bool {
+        false
+    }
+
+    fn stop(&self) {
+        self.0.floor.stop();
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn start_all(inner: &Arc<Inner>) {
+    while let Some(assignment) = inner.floor.take(|| inner.env.now()) {
+        let stop = Arc::new(Notify::new());
+        inner.lock().insert(assignment.run, (assignment.range.clone(), stop.clone()));
+        let me = inner.clone();
+        inner.tasks.spawn("simulated task", Kind::Request, async move {
+            run(&me, &assignment, &stop).await;
+            me.lock().remove(&assignment.run);
+            start_all(&me);
+            Ok(())
+        });
+    }
+}
+
+async fn run(inner: &Inner, a: &Assignment, stop: &Notify) {
+    let range = &a.range;
+    let started = inner.env.now().micros();
+    let watch = Stopwatch::start();
+    if range.stage.kind == stage::Kind::Noop {
+        range.settle_run(a.task, a.len, |task| range.stat(task, started));
+        return inner.floor.release(a, Duration::ZERO, 0);
+    }
+    let mut stat = range.stat(a.task, started);
+    let (verdict, output) = match range.input(a.task) {
+        Err(failure) => (Verdict::Failed(failure), PendingOutput::default()),
+        Ok(_) => {
+            let outcome = (inner.draw)(&range.item, a.task);
+            tokio::select! {
+                biased;
+                () = stop.notified() => {}
+                () = sleep(outcome.took) => {}
+            }
+            conclude(range.kill(), outcome)
+        }
+    };
+    let took = watch.elapsed();
+    stat.run_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    stat.cpu_us = stat.run_us;
+    stat.bytes_out = output.files.iter().map(PendingFile::len).sum();
+    range.settle(stat, verdict, output);
+    inner.floor.release(a, took, stat.cpu_us);
+}
+
+fn conclude(kill: Kill, outcome: SimOutcome) -> (Verdict, PendingOutput) {
+    if let Some(verdict) = kill.verdict() {
+        return (verdict, PendingOutput::default());
+    }
+    let files = outcome.output.map(|bytes| PendingFile::Small { name: "output".into(), bytes }).into_iter().collect();
+    let verdict = match outcome.failure {
+        None => Verdict::Succeeded,
+        Some(class) => Verdict::Failed(Failure::new(class, "simulated failure")),
+    };
+    (verdict, PendingOutput { files, ..PendingOutput::default() })
+}
