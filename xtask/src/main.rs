@@ -1,2 +1,81 @@
-//! Development tasks.
-fn main() {}
+//! Development tasks, called as `cargo xtask NAME`.
+//!
+//! Why a program and not scripts: what has to hold for the workspace (which crate may use which, what is generated, what a test run
+//! is) is checked code with tests of its own, and it runs on a machine that has nothing but Rust.
+//!
+//! ```console
+//! $ cargo xtask test               # everything CI runs
+//! $ cargo xtask test --only unit   # one step of it
+//! $ cargo xtask check-layers       # seconds, nothing is built
+//! $ cargo xtask generate           # writes docs/reference
+//! ```
+
+mod build;
+mod generate;
+mod layers;
+mod programs;
+mod setup;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::workspace::Workspace;
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  test [--only STEP[,STEP]] [--no-install] [--list]
+                      run the tests; installs what is missing when it may
+  check-layers [--list]
+                      check which crate uses which, manifests, sizes and words
+  generate [--check]  write docs/reference from the program; --check only compares
+  bench [ARGS]        run the benches (release build), peers included
+  setup               install what the tests need, and nothing else
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&args) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[String]) -> Result<ExitCode> {
+    let Some((task, rest)) = args.split_first() else {
+        eprint!("{USAGE}");
+        return Ok(ExitCode::from(2));
+    };
+    let workspace = Workspace::find()?;
+    match task.as_str() {
+        "test" => test::main(&workspace, rest),
+        "check-layers" => layers::main(&workspace, rest),
+        "generate" => generate::main(&workspace, rest),
+        "bench" => bench(&workspace, rest),
+        "setup" => setup::install_missing(&workspace).map(|()| ExitCode::SUCCESS),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        other => {
+            eprintln!("xtask: there is no task `{other}`\n\n{USAGE}");
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+/// Benches measure the release build of the program, so that is built first and handed over in `TIDEMILL_BIN`.
+fn bench(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
+    programs::run(workspace.cargo().args(["build", "--release", "--package", "tidemill"]))?;
+    let binary = workspace.target.join("release/tidemill");
+    let mut run = workspace.cargo();
+    run.args(["run", "--release", "--package", "tidemill-benches", "--"]).args(args).env("TIDEMILL_BIN", binary);
+    programs::run(&mut run)?;
+    Ok(ExitCode::SUCCESS)
+}

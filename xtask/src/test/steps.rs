@@ -1,0 +1,225 @@
+//! The steps of a test run. Each does one thing, and can be repeated alone with `cargo xtask test --only NAME`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::libtest::{self, Tally};
+use crate::build::{self, Artifacts, TestBinary};
+use crate::programs::{Watch, exists, kept, output, run};
+use crate::workspace::Workspace;
+use crate::{generate, layers, setup};
+
+/// How a step ended. An error from a step counts as one failure.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Done(Tally),
+    /// Not run, and why.
+    Skipped(String),
+}
+
+/// Seeds of the simulation when nothing else is asked for.
+const SEEDS: &str = "1000";
+/// A test program that takes longer hangs.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(20 * 60);
+/// Vite, which builds the console, needs at least this Node.
+const OLDEST_NODE: (u32, u32) = (20, 19);
+
+/// What the steps share: the checkout, and the build that several of them use.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) workspace: &'a Workspace,
+    built: Option<Option<Artifacts>>,
+}
+
+type Body = fn(&mut Run<'_>) -> Result<Outcome>;
+
+/// A step's name, what it is for, and what it does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) purpose: &'static str,
+    pub(crate) body: Body,
+}
+
+const fn step(name: &'static str, purpose: &'static str, body: Body) -> Step {
+    Step { name, purpose, body }
+}
+
+/// All steps, cheap ones first.
+pub(crate) const STEPS: &[Step] = &[
+    step("fmt", "sources are formatted", fmt),
+    step("layers", "crates use only what they may; manifests, sizes, words", check_layers),
+    step("deny", "licences, advisories and sources of dependencies (cargo-deny)", deny),
+    step("clippy", "lints, on all targets", clippy),
+    step("unit", "unit, conformance and integration tests of every crate", unit),
+    step("sim", "seeded simulation; TIDEMILL_SIM_SEEDS says how many seeds", sim),
+    step("it", "outside-in tests of the built program", outside_in),
+    step("generated", "docs/reference is what the program says", generated),
+    step("bundle", "the committed console bundle is what its sources give", bundle),
+    step("browser", "the console in a real browser", browser),
+];
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(workspace: &'a Workspace) -> Self {
+        Self { workspace, built: None }
+    }
+
+    /// Builds everything, once for all steps.
+    fn artifacts(&mut self) -> Result<&Artifacts> {
+        let built = self.built.get_or_insert_with(|| {
+            let watch = Watch::start();
+            let made = build::everything(self.workspace);
+            println!("    built in {:.1} s", watch.elapsed().as_secs_f64());
+            made.inspect_err(|e| println!("    {e:#}")).ok()
+        });
+        built.as_ref().context("the build failed; `cargo build --workspace --all-targets` repeats it")
+    }
+
+    /// Runs the test programs that `which` chooses.
+    fn programs(&mut self, which: fn(&TestBinary) -> bool, environment: &[(&str, String)]) -> Result<Tally> {
+        let artifacts = self.artifacts()?.clone();
+        let mut total = Tally::default();
+        for test in artifacts.tests.iter().filter(|t| which(t)) {
+            total.add(run_program(test, &artifacts, environment)?);
+        }
+        Ok(total)
+    }
+}
+
+fn run_program(test: &TestBinary, artifacts: &Artifacts, environment: &[(&str, String)]) -> Result<Tally> {
+    let mut command = std::process::Command::new(&test.executable);
+    command.arg("--show-output").current_dir(&test.folder).env("CARGO_MANIFEST_DIR", &test.folder);
+    if let Some(binary) = artifacts.program("tidemill") {
+        command.env("TIDEMILL_BIN", binary);
+    }
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    let watch = Watch::start();
+    let ended = kept(&mut command, PROGRAM_LIMIT)?;
+    let report = libtest::read(&ended.output, ended.success);
+    if report.tally == Tally::default() {
+        return Ok(report.tally);
+    }
+    if report.tally.failed > 0 {
+        println!("{}", ended.output.trim_end());
+    }
+    println!("    {:<44} {:>7.1} s  {}", format!("{}::{}", test.package, test.target), watch.elapsed().as_secs_f64(), report.tally);
+    for reason in &report.reasons {
+        println!("      skipped: {reason}");
+    }
+    if report.tally.failed > 0 {
+        println!("      repeat: {}", test.repeat());
+    }
+    Ok(report.tally)
+}
+
+fn passed() -> Result<Outcome> {
+    Ok(Outcome::Done(Tally::PASSED))
+}
+
+fn fmt(run_: &mut Run<'_>) -> Result<Outcome> {
+    run(run_.workspace.cargo().args(["fmt", "--all", "--check"])).context("`cargo fmt --all` mends it")?;
+    passed()
+}
+
+fn check_layers(run_: &mut Run<'_>) -> Result<Outcome> {
+    layers::check(run_.workspace)?;
+    passed()
+}
+
+fn deny(run_: &mut Run<'_>) -> Result<Outcome> {
+    if !exists("cargo-deny") {
+        return Ok(Outcome::Skipped("cargo-deny is not here; `cargo install cargo-deny --locked` gets it".to_owned()));
+    }
+    run(run_.workspace.cargo().args(["deny", "--log-level", "error", "check"]))?;
+    passed()
+}
+
+fn clippy(run_: &mut Run<'_>) -> Result<Outcome> {
+    run(run_.workspace.cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+    passed()
+}
+
+fn unit(run_: &mut Run<'_>) -> Result<Outcome> {
+    let tally = run_.programs(|t| !matches!(t.package.as_str(), "tidemill-it" | "tidemill-sim"), &[])?;
+    anyhow::ensure!(tally.ran() > 0, "no test ran");
+    Ok(Outcome::Done(tally))
+}
+
+fn sim(run_: &mut Run<'_>) -> Result<Outcome> {
+    let seeds = std::env::var("TIDEMILL_SIM_SEEDS").unwrap_or_else(|_| SEEDS.to_owned());
+    let tally = run_.programs(|t| t.package == "tidemill-sim", &[("TIDEMILL_SIM_SEEDS", seeds)])?;
+    Ok(counted(tally, "tests/sim"))
+}
+
+fn outside_in(run_: &mut Run<'_>) -> Result<Outcome> {
+    Ok(counted(run_.programs(|t| t.package == "tidemill-it", &[])?, "tests/it"))
+}
+
+fn counted(tally: Tally, folder: &str) -> Outcome {
+    match tally == Tally::default() {
+        true => Outcome::Skipped(format!("{folder} holds no tests")),
+        false => Outcome::Done(tally),
+    }
+}
+
+fn generated(run_: &mut Run<'_>) -> Result<Outcome> {
+    let workspace = run_.workspace;
+    let missing = generate::check(workspace, run_.artifacts()?)?;
+    match missing.is_empty() {
+        true => passed(),
+        false => Ok(Outcome::Done(Tally { skipped: missing.len() as u64, ..Tally::PASSED })),
+    }
+}
+
+fn bundle(run_: &mut Run<'_>) -> Result<Outcome> {
+    let workspace = run_.workspace;
+    if !workspace.has("console/package.json") {
+        return Ok(Outcome::Skipped("there is no console".to_owned()));
+    }
+    if let Some(why) = no_node() {
+        return Ok(Outcome::Skipped(why));
+    }
+    let state = || output(workspace.program("git", ".").args(["status", "--porcelain", "--untracked-files=all"]));
+    let before = state()?;
+    run(workspace.program("npm", "console").args(["ci", "--no-audit", "--no-fund", "--silent"]))?;
+    run(workspace.program("npm", "console").args(["run", "build", "--silent"]))?;
+    let after = state()?;
+    anyhow::ensure!(before == after, "building the console changed the checkout: commit the new bundle\n{after}");
+    passed()
+}
+
+fn browser(run_: &mut Run<'_>) -> Result<Outcome> {
+    let workspace = run_.workspace;
+    if !workspace.has("tests/console/package.json") {
+        return Ok(Outcome::Skipped("there are no browser tests".to_owned()));
+    }
+    if let Some(why) = no_node() {
+        return Ok(Outcome::Skipped(why));
+    }
+    let Some(chromium) = setup::chromium() else {
+        return Ok(Outcome::Skipped("there is no Chromium; `apt-get install chromium` gets it".to_owned()));
+    };
+    let binary = run_.artifacts()?.program("tidemill").context("the build made no `tidemill`")?.clone();
+    run(workspace.program("npm", "tests/console").args(["ci", "--no-audit", "--no-fund", "--silent"]))?;
+    let mut test = workspace.program("npm", "tests/console");
+    test.args(["test", "--silent"]).env("TIDEMILL_BIN", binary).env("CHROMIUM", chromium);
+    let ended = kept(&mut test, PROGRAM_LIMIT)?;
+    println!("{}", ended.output.trim_end());
+    let mut tally = libtest::read_summary(&ended.output).unwrap_or(if ended.success { Tally::PASSED } else { Tally::FAILED });
+    if !ended.success && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    Ok(Outcome::Done(tally))
+}
+
+/// Why the console cannot be built here.
+fn no_node() -> Option<String> {
+    if !exists("node") || !exists("npm") {
+        return Some("node and npm are not here; `apt-get install nodejs npm` gets them".to_owned());
+    }
+    let version = output(std::process::Command::new("node").arg("--version")).unwrap_or_default();
+    let mut numbers = version.trim().trim_start_matches('v').split('.').map_while(|n| n.parse().ok());
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (found < OLDEST_NODE).then(|| format!("node {} is older than {}.{}", version.trim(), OLDEST_NODE.0, OLDEST_NODE.1))
+}
