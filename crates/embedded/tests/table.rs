@@ -93,3 +93,29 @@ async fn the_feed_costs_no_sync_of_its_own() {
     let after = embedded.counters();
     assert_eq!(after.syncs - before.syncs, 50);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_see_the_writes_of_their_own_group() {
+    let folder = TempDir::new().unwrap();
+    let embedded = Embedded::open(folder.path(), Env::system()).unwrap();
+    let table = embedded.table();
+    table.ensure("t").await.unwrap();
+    let before = embedded.counters();
+    // Two writers for each key come one right after the other, so that most pairs fall into one group.
+    let create = |n: u64| {
+        let table = table.clone();
+        async move { table.transact("t", vec![Write::put(key(n / 2), n.to_string(), Condition::Absent)]).await.is_ok() }
+    };
+    let won = futures::future::join_all((0..400).map(create)).await;
+    assert!(embedded.counters().groups - before.groups < 200, "the writers did not share groups, so this shows nothing");
+    for pair in won.chunks(2) {
+        assert_eq!(pair, [true, false]);
+    }
+    let remove = |n: u64| {
+        let table = table.clone();
+        async move { table.transact("t", vec![Write::delete(key(n / 2), Condition::Present)]).await.is_ok() }
+    };
+    for pair in futures::future::join_all((0..400).map(remove)).await.chunks(2) {
+        assert_eq!(pair, [true, false]);
+    }
+}

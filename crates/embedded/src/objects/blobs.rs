@@ -103,7 +103,7 @@ impl Blobs {
     /// Over the files in `root`. `referenced` is called on a thread of its own and names the blobs that are somebody's; the files
     /// of others are removed.
     pub(super) fn open(root: &Path, env: Env, referenced: impl FnOnce() -> Result<BTreeSet<u64>> + Send + 'static) -> Result<Arc<Self>> {
-        std::fs::create_dir_all(root).map_err(|e| Error::from(e).context(format!("make the folder {}", root.display())))?;
+        crate::store::make_folder(root)?;
         let state = Mutex::new(State { young: Some(BTreeSet::new()), ..State::default() });
         let blobs = Arc::new(Self { root: root.to_owned(), env, state, janitor: Mutex::new(None) });
         let (sender, receiver) = channel();

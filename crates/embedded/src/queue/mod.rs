@@ -75,8 +75,8 @@ impl EmbeddedQueue {
 
     /// Brings the queue up to the present, so that what is read of it is exact.
     async fn settled(&self, queue: &str) -> Result<()> {
-        let now = self.env.now();
-        if self.queues.lock().get(queue)?.is_due(now) {
+        let is_due = || self.queues.lock().get(queue).map(|one| one.is_due(self.env.now()));
+        while is_due()? {
             let name = queue.to_owned();
             self.decide(Durability::Buffered, move |queues, group| queues.settle(&name, group)).await?;
         }

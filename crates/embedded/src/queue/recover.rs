@@ -31,7 +31,7 @@ fn recover_one(view: &View, record: QueueRecord) -> Result<One> {
             .map(u64::from_be_bytes)
             .map_err(|_| Error::corrupt(format!("the low mark has {} bytes instead of 8", stored.len())))?,
     };
-    let mut one = One::new(queue, record.settings, low);
+    let mut one = One::new(queue, record.settings);
     let (from, until) = (records::from_number(queue, low), records::from_number(queue + 1, 0));
     // Both run by number, so they are merged as they come. A lease without a message is the trace of one that is gone.
     let mut leases = view.range(Space::Leases, &from, &until).peekable();

@@ -42,12 +42,11 @@ pub(super) struct One {
     pub(super) index: Index,
     pub(super) waiters: Arc<Waiters>,
     removed_since_mark: u32,
-    low: u64,
 }
 
 impl One {
-    pub(super) fn new(queue: u32, settings: QueueSettings, low: u64) -> Self {
-        Self { queue, settings, index: Index::default(), waiters: Arc::default(), removed_since_mark: 0, low }
+    pub(super) fn new(queue: u32, settings: QueueSettings) -> Self {
+        Self { queue, settings, index: Index::default(), waiters: Arc::default(), removed_since_mark: 0 }
     }
 
     /// Whether a receive could change anything.
@@ -75,22 +74,16 @@ impl One {
         if self.removed_since_mark >= MARK_EVERY {
             self.removed_since_mark = 0;
             if let Some(low) = self.index.lowest() {
-                self.mark(low, group);
+                group.put(Space::Meta, records::low_key(self.queue), low.to_be_bytes());
             }
         }
     }
 
-    fn mark(&mut self, low: u64, group: &mut Group<'_>) {
-        self.low = low;
-        group.put(Space::Meta, records::low_key(self.queue), low.to_be_bytes());
-    }
-
-    /// Takes in a message from another queue.
-    fn adopt(&mut self, message: Ready, stored: fjall::Slice, group: &mut Group<'_>) {
-        if message.number < self.low {
-            self.mark(message.number, group);
-        }
-        group.put_seen(Space::Messages, records::message_key(self.queue, &message), stored);
+    /// Takes in a message from another queue. It gets a number, and so an id, of its own here: numbers grow with the time of
+    /// arrival, which is what the low mark relies on.
+    fn adopt(&mut self, body: &[u8], origin: Origin, group: &mut Group<'_>) {
+        let message = Ready::fresh(group.next_sequence(), group.now());
+        group.put_seen(Space::Messages, records::message_key(self.queue, &message), records::message(body, Some(origin)));
         self.index.add(message);
         let waiters = self.waiters.clone();
         group.after(move || waiters.wake(1));
@@ -142,7 +135,7 @@ impl Queues {
         group.put(Space::Queues, name, stored);
         match self.by_name.get_mut(name) {
             Some(one) => one.settings = settings,
-            None => drop(self.by_name.insert(name.to_owned(), One::new(queue, settings, 0))),
+            None => drop(self.by_name.insert(name.to_owned(), One::new(queue, settings))),
         }
         Ok(())
     }
@@ -179,11 +172,14 @@ impl Queues {
     }
 
     /// Ends leases and delays whose time has come, sends spent messages to the dead-letter queue, and drops those past retention.
+    /// It does so many at a time: the queue may be due again at once.
     pub(super) fn settle(&mut self, name: &str, group: &mut Group<'_>) -> Result<()> {
         let now = group.now();
         let one = self.get_mut(name)?;
         let mut spent = Vec::new();
-        while let Some(message) = one.index.take_due(now) {
+        while spent.len() < STEP
+            && let Some(message) = one.index.take_due(now)
+        {
             if one.is_spent(&message) { spent.push(message) } else { one.index.add(message) }
         }
         for _ in 0..STEP {
@@ -211,7 +207,7 @@ impl Queues {
         let Some(dead) = dead.and_then(|d| self.by_name.get_mut(&d)) else {
             return Err(Error::internal(format!("queue `{name}` has lost its dead-letter queue")));
         };
-        dead.adopt(Ready::fresh(message.number, group.now()), records::message(&body, Some(origin)), group);
+        dead.adopt(&body, origin, group);
         Ok(())
     }
 
@@ -322,8 +318,7 @@ impl Queues {
         one.index.remove(number);
         one.forget(&message, group);
         let origin = Origin { sent_at: origin.map_or(message.arrived_at, |o| o.sent_at), died: None };
-        let message = Ready::fresh(number, group.now());
-        self.get_mut(&target)?.adopt(message, records::message(&body, Some(origin)), group);
+        self.get_mut(&target)?.adopt(&body, origin, group);
         Ok(true)
     }
 

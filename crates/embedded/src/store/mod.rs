@@ -5,6 +5,7 @@
 //! So a condition and the write it guards are one step without locks, and callers that come at the same time share the cost of
 //! being durable; a lone caller waits for just its own sync, since the writer never waits for company.
 
+mod compactor;
 mod errors;
 mod group;
 mod spaces;
@@ -20,6 +21,7 @@ use fjall::{Database, Slice, Snapshot};
 use tidemill_base::{Env, Error, Result};
 use tokio::sync::oneshot;
 
+use compactor::Compactor;
 use errors::Refusal;
 pub(crate) use group::Group;
 pub(crate) use spaces::Space;
@@ -78,6 +80,7 @@ pub(crate) struct Store {
     shared: Arc<Shared>,
     sender: Mutex<Option<Sender<Operation>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    compactor: Mutex<Option<Compactor>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -89,7 +92,7 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens or makes the store in `path`. `Unavailable` when another process has it; `Corrupt` when it cannot be read back.
     pub(crate) fn open(path: &Path, env: Env) -> Result<Self> {
-        std::fs::create_dir_all(path).map_err(|e| Error::from(e).context(format!("make the folder {}", path.display())))?;
+        make_folder(path)?;
         let db = Database::builder(path)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
@@ -111,7 +114,8 @@ impl Store {
             committed: AtomicU64::new(0),
         });
         let (sender, thread) = writer::start(shared.clone())?;
-        Ok(Self { shared, sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
+        let compactor = Mutex::new(Some(Compactor::start(shared.clone())?));
+        Ok(Self { shared, sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), compactor })
     }
 
     /// Lets `decide` look and write on the writer thread. Its value is returned once what it wrote is as durable as asked; when it
@@ -200,6 +204,7 @@ impl Store {
             // A panic in the writer has been reported by the panic hook, and its callers have got their errors.
             drop(thread.join());
         }
+        drop(self.compactor.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -207,6 +212,18 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Makes the folder if it is not there, and syncs the one that names it: what is synced inside must be found after a power loss.
+pub(crate) fn make_folder(path: &Path) -> Result<()> {
+    let make = || {
+        std::fs::create_dir_all(path)?;
+        path.parent().map_or(Ok(()), |parent| {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            std::fs::File::open(parent)?.sync_all()
+        })
+    };
+    make().map_err(|e: std::io::Error| Error::from(e).context(format!("make the folder {}", path.display())))
 }
 
 impl Shared {

@@ -55,6 +55,11 @@ impl Space {
     }
 }
 
+/// Every space.
+pub(super) fn all() -> impl Iterator<Item = Space> {
+    ALL.iter().map(|(space, _)| *space)
+}
+
 pub(super) struct Spaces(Vec<Keyspace>);
 
 impl Spaces {
