@@ -179,4 +179,18 @@ mod tests {
         let e = fetch(&objects, 0, dir.path().join("t"), &[part("b/none", 0, 0, 0, true)]).await.unwrap_err();
         assert!(e.class == FailureClass::Input && e.message.contains("`b/none`"), "{e:?}");
     }
+
+    #[tokio::test]
+    async fn a_full_disk_is_a_storage_failure_that_names_the_folder() {
+        let objects: Objects = Arc::new(object_store::memory::InMemory::new());
+        objects::put(objects.as_ref(), &Path::from("b/in"), vec![0; 100_000]).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("t");
+        std::fs::create_dir_all(folder.join("in")).unwrap();
+        // A device that is always full stands in for a disk that is.
+        std::os::unix::fs::symlink("/dev/full", folder.join("in/p.csv")).unwrap();
+        let e = fetch(&objects, 0, folder.clone(), &[part("b/in", 0, 0, 0, true)]).await.unwrap_err();
+        assert_eq!(e.class, FailureClass::Storage);
+        assert!(e.message.contains(&folder.display().to_string()) && e.message.contains("No space left"), "{}", e.message);
+    }
 }

@@ -181,21 +181,20 @@ impl Carrier<'_> {
 
     async fn try_report(&self, draft: &Draft) -> Result<Hold> {
         let (node, range) = (self.node, &self.range);
-        let mut fence = self.fence.lock().await;
-        if fence.state.seq < draft.seq {
+        if self.fence.lock().await.state.seq < draft.seq {
             let parcel = report::build(range, &node.settings.id, draft, node.env.now())?;
             if let Some((path, bytes)) = parcel.pack {
                 range.lock().written.push(path.clone());
+                // Not under the fence's lock: a large pack may take longer than the claim lasts without being extended.
                 objects::put(node.blocks.objects.as_ref(), &path, bytes).await?;
             }
-            let hold = fence.report(draft.seq, &draft.settles(), draft.finished, parcel.writes).await?;
+            let hold = self.fence.lock().await.report(draft.seq, &draft.settles(), draft.finished, parcel.writes).await?;
             if hold != Hold::Ours {
                 return Ok(hold);
             }
             let pack = keys::pack(&range.item.job, range.item.stage, range.item.range, range.epoch, draft.seq);
             range.lock().written.retain(|p| *p != pack && !parcel.named.contains(p));
         }
-        drop(fence);
         node.say_done(&range.item, draft.seq).await?;
         range.lock().work.acknowledge();
         Ok(Hold::Ours)

@@ -47,7 +47,7 @@ impl Table for Lossy {
             return Err(Error::unavailable("the request was lost"));
         }
         let done = self.inner.transact(table, writes).await;
-        if table == STATE_TABLE && call % 2 == 0 { done.and(Err(Error::unavailable("the reply was lost"))) } else { done }
+        if table == STATE_TABLE && call.is_multiple_of(2) { done.and(Err(Error::unavailable("the reply was lost"))) } else { done }
     }
     async fn write_many(&self, table: &str, writes: Vec<Write>) -> Result<()> {
         self.check()?;

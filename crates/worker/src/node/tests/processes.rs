@@ -344,3 +344,66 @@ async fn stages_stream_and_gather_what_an_earlier_one_put_out() {
     assert_eq!(rig.content(&gathered.outputs[&1].files[0]).await, "part 5\npart 6\n");
     started.end().await;
 }
+
+#[tokio::test]
+async fn a_task_with_credentials_gets_them_for_its_job_alone() {
+    let mut rig = Rig::real().await;
+    rig.blocks.grants = Some(std::sync::Arc::new(tidemill_blocks::memory::MemoryGrants::new(rig.env.clone())));
+    let mut spec = shell("env");
+    spec.credentials = true;
+    let folded = rig.run_processes(spec.clone(), 1).await;
+    let log = rig.content(folded.outputs[&0].stdout.as_ref().unwrap()).await;
+    let value =
+        |name: &str| log.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('=')).unwrap_or_else(|| panic!("{name}")).to_owned();
+    assert_eq!(value("TIDEMILL_PREFIX"), "s3://jobs/j1");
+    let granted = rig.blocks.grants.as_ref().unwrap().verify(&value("AWS_ACCESS_KEY_ID"), &value("AWS_SESSION_TOKEN")).unwrap();
+    assert!(granted.scopes.len() == 1 && granted.scopes[0].covers("jobs/j1/x") && !granted.scopes[0].covers("jobs/j10/x"));
+    let f = fails(spec).await;
+    assert!(f.class == FailureClass::Start && f.message.contains("credentials"), "{f:?}");
+}
+
+#[tokio::test]
+async fn containers_get_limits_a_name_and_secrets_that_do_not_show() {
+    use std::os::unix::fs::PermissionsExt;
+    let rig = Rig::real().await;
+    let engine = rig.scratch.path().join("engine");
+    std::fs::write(&engine, "#!/bin/sh\nprintf '%s\\n' \"$@\"\nenv >&2\n").unwrap();
+    std::fs::set_permissions(&engine, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let container = |engine: &str| {
+        let argv = vec!["tool".into(), "--to={out}".into()];
+        let mut s =
+            super::rig::spec(RunSpec::Container(ContainerSpec { image: "img:1".into(), argv, engine: engine.into(), network: false }));
+        (s.output.optional, s.resources.memory) = (true, 64 << 20);
+        s.secrets = BTreeMap::from([("TOKEN".into(), SecretRef::File("/etc/hostname".into()))]);
+        s
+    };
+    let secret = std::fs::read_to_string("/etc/hostname").unwrap();
+    let folded = rig.run_processes(container(engine.to_str().unwrap()), 1).await;
+    let args = rig.content(folded.outputs[&0].stdout.as_ref().unwrap()).await;
+    let args: Vec<_> = args.lines().collect();
+    assert!(args.starts_with(&["run", "--rm", "--name"]) && args.ends_with(&["img:1", "tool", "--to=/task/out/output"]), "{args:?}");
+    for pair in [["--network", "none"], ["--memory", "67108864"], ["--cpus", "1"], ["--env", "TOKEN"], ["--env", "HOME=/task"]] {
+        assert!(args.windows(2).any(|w| w == pair), "{pair:?} in {args:?}");
+    }
+    let seen = rig.content(folded.outputs[&0].stderr.as_ref().unwrap()).await;
+    assert!(seen.contains(&format!("TOKEN={}", secret.trim_end())), "the engine's client passes it on");
+    let f = fails(container("no-such-engine")).await;
+    assert!(f.class == FailureClass::Start && f.message.contains("has no no-such-engine"), "{f:?}");
+}
+
+#[tokio::test]
+async fn what_a_killed_worker_left_running_ends_when_the_next_one_starts() {
+    use std::os::unix::process::CommandExt;
+    let rig = Rig::real().await;
+    let home = rig.settings("w").scratch.join("slots/0/0");
+    std::fs::create_dir_all(&home).unwrap();
+    let home = std::fs::canonicalize(home).unwrap();
+    let mut orphan = std::process::Command::new("sleep").arg("60").env("HOME", &home).process_group(0).spawn().unwrap();
+    let mut other = std::process::Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+    let started = rig.start("w", &Runners::processes());
+    rig.until("its end", async || orphan.try_wait().unwrap().is_some()).await;
+    assert!(other.try_wait().unwrap().is_none());
+    other.kill().unwrap();
+    other.wait().unwrap();
+    started.end().await;
+}

@@ -9,6 +9,7 @@ mod sys;
 mod watch;
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use tidemill_base::{Env, Error, Result};
@@ -38,6 +39,7 @@ impl Processes {
         let scratch = &settings.scratch;
         let failed = |e: std::io::Error| Error::from(e).context(format!("prepare the scratch folder `{}`", scratch.display()));
         let uploads = scratch.join("uploads");
+        end_leftovers(scratch);
         for folder in ["slots", "staged", "uploads"] {
             remove_all(&scratch.join(folder));
             fs::create_dir_all(scratch.join(folder)).map_err(failed)?;
@@ -59,6 +61,17 @@ impl Processes {
         let (me, watched) = (shared.clone(), cells.clone());
         thread("watch".to_owned(), move || me.watch.run(&me, &watched))?;
         Ok(Self { shared, cells })
+    }
+}
+
+/// Ends what a predecessor that was killed has left running: processes that live in this scratch folder.
+fn end_leftovers(scratch: &Path) {
+    let Ok(scratch) = fs::canonicalize(scratch) else { return };
+    for (group, folder) in watch::homes_of_groups() {
+        if folder.starts_with(&scratch) {
+            tracing::warn!(group, "ending a task that outlived its worker");
+            sys::signal_group(group, libc::SIGKILL);
+        }
     }
 }
 

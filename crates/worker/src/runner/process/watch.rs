@@ -2,8 +2,10 @@
 //! SIGTERM into a SIGKILL when its grace is over.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path as FsPath, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -292,20 +294,38 @@ fn resident(pid: i32) -> Option<u64> {
 /// Resident bytes of every process group.
 fn memory_of_groups() -> BTreeMap<i32, u64> {
     let mut groups = BTreeMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        if !entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit) {
-            continue;
-        }
-        let Ok(text) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        // The command's name, which may hold anything, ends at the last bracket.
-        let Some((_, rest)) = text.rsplit_once(") ") else { continue };
-        let mut fields = rest.split(' ');
-        let (Some(group), Some(pages)) = (fields.nth(2), fields.nth(18)) else { continue };
-        if let (Ok(group), Ok(pages)) = (group.parse(), pages.parse::<u64>()) {
+    for process in processes() {
+        if let Some((group, pages)) = group_and_pages(&process) {
             *groups.entry(group).or_default() += pages * sys::page_size();
         }
     }
     groups
+}
+
+/// Every process group, and the folder that a member of it has as its home.
+pub(super) fn homes_of_groups() -> BTreeMap<i32, PathBuf> {
+    let mut groups = BTreeMap::new();
+    for process in processes() {
+        let environ = fs::read(process.join("environ")).unwrap_or_default();
+        let home = environ.split(|b| *b == 0).find_map(|v| v.strip_prefix(b"HOME="));
+        if let (Some((group, _)), Some(home)) = (group_and_pages(&process), home) {
+            groups.entry(group).or_insert_with(|| PathBuf::from(OsStr::from_bytes(home)));
+        }
+    }
+    groups
+}
+
+fn processes() -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter(|e| e.file_name().as_bytes().first().is_some_and(u8::is_ascii_digit)).map(|e| e.path())
+}
+
+fn group_and_pages(process: &FsPath) -> Option<(i32, u64)> {
+    let text = fs::read_to_string(process.join("stat")).ok()?;
+    // The command's name, which may hold anything, ends at the last bracket.
+    let (_, rest) = text.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    Some((fields.nth(2)?.parse().ok()?, fields.nth(18)?.parse().ok()?))
 }
 
 /// Counts how often the kernel has killed for want of memory.
