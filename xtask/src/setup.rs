@@ -3,12 +3,13 @@
 //! Packages are installed by name through the system's package manager, where it may be used without being asked for a password.
 //! What cannot be installed is named; the steps that need it say so and are skipped, or fail when they cannot do without.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::programs::{exists, run, shown, succeeds};
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, cache};
 
 struct Tool {
     /// Debian's packages.
@@ -60,6 +61,7 @@ pub(crate) fn chromium() -> Option<&'static str> {
 /// Installs what is missing, as far as that can be done without a question.
 pub(crate) fn install_missing(workspace: &Workspace) -> Result<()> {
     add_rust_components(workspace)?;
+    add_cargo_deny(workspace);
     let missing: Vec<&Tool> = TOOLS.iter().filter(|t| (t.wanted)(workspace) && !(t.present)()).collect();
     if missing.is_empty() {
         return Ok(());
@@ -117,4 +119,30 @@ fn add_rust_components(workspace: &Workspace) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The program, where it was installed before or where we put it.
+pub(crate) fn cargo_deny() -> Option<String> {
+    if exists("cargo-deny") {
+        return Some("cargo-deny".to_owned());
+    }
+    let ours = tools()?.join("bin/cargo-deny");
+    ours.is_file().then(|| ours.to_string_lossy().into_owned())
+}
+
+/// Compiles it once, into the cache: some two minutes on two cores, which is why it is not done for every clone.
+fn add_cargo_deny(workspace: &Workspace) {
+    let Some(root) = tools().filter(|_| cargo_deny().is_none()) else { return };
+    let mut install = workspace.cargo();
+    // Without a folder of its own it would leave its build among ours.
+    install.env_remove("CARGO_TARGET_DIR").args(["install", "cargo-deny", "--locked", "--quiet", "--root"]).arg(root);
+    println!("installing cargo-deny, once");
+    if let Err(e) = run(&mut install) {
+        println!("missing: cargo-deny for the check of dependencies; {e:#}");
+    }
+}
+
+/// Programs that were compiled for the tests.
+fn tools() -> Option<PathBuf> {
+    Some(cache()?.join("tools"))
 }

@@ -101,7 +101,7 @@ fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back().is_some_and(part_of_word);
         let after = line[at + word.len()..].chars().next().is_some_and(part_of_word);
-        !(before && word.starts_with(part_of_word)) && !(after && word.ends_with(part_of_word))
+        !(before && word.starts_with(part_of_word) || after && word.ends_with(part_of_word))
     })
 }
 
