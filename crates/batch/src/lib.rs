@@ -10,6 +10,7 @@
 //! numbers, and calls, fsyncs and cloud cost are paid per range, while attempts, failures, logs and statistics stay per task.
 
 pub mod cut;
+pub mod explain;
 pub mod fleet;
 pub mod model;
 pub mod protocol;
