@@ -1,8 +1,10 @@
 //! Batch over HTTP.
 
+mod explain;
 mod files;
 mod jobs;
 mod logs;
+mod report;
 mod tasks;
 mod view;
 mod wishes;
@@ -26,6 +28,8 @@ pub fn routes() -> Router<AppState> {
         .route("/api/v1/batch/jobs/{id}/retry", post(wishes::retry))
         .route("/api/v1/batch/jobs/{id}/tasks", get(tasks::list))
         .route("/api/v1/batch/jobs/{id}/results", get(files::list))
+        .route("/api/v1/batch/jobs/{id}/explain", get(explain::explain))
+        .route("/api/v1/batch/jobs/{id}/report", get(report::report))
         .route("/api/v1/batch/jobs/{id}/logs/{stage}/{task}", get(logs::read))
 }
 

@@ -29,7 +29,7 @@ pub(crate) async fn running(table: &dyn Table, env: &Env) -> Result<Running> {
 }
 
 /// A stage's tasks by where they stand. A heartbeat is a moment old: it cannot make more run than there are out.
-fn counts(s: &StageRow, running: &Running) -> TaskCounts {
+pub(super) fn counts(s: &StageRow, running: &Running) -> TaskCounts {
     let now = running.of(&s.job, s.stage).min(s.outstanding);
     let settled = s.succeeded + s.failed + s.cancelled + s.skipped + s.retrying;
     TaskCounts {
