@@ -161,7 +161,7 @@ impl Core {
             s.failed += 1;
             self.effects.dead.push(DeadTask { job: job.to_owned(), stage, attempts: attempt, failure: failure.clone() });
             if wanted != Wanted::Cancel {
-                self.skip_downstream(job, stage, failure.task);
+                self.skip_downstream(job, stage, failure.task, 1);
             }
         }
     }
@@ -182,13 +182,16 @@ impl Core {
         }
     }
 
-    fn skip_downstream(&mut self, job: &str, stage: u32, task: u64) {
+    /// Streaming stages behind this one will not get these tasks.
+    pub(super) fn skip_downstream(&mut self, job: &str, stage: u32, start: u64, len: u64) {
         for next in self.streaming_from(job, stage) {
             if let Some(s) = self.jobs.get_mut(job).and_then(|j| j.stages.get_mut(next as usize)) {
-                s.skipped.insert(task);
+                s.skipped.insert_run(start, len);
+                // Behind a grouping stage that never opened, nobody knows how many there would have been.
+                s.total = s.total.max(start + len);
             }
             self.mark_stage(job, next);
-            self.skip_downstream(job, next, task);
+            self.skip_downstream(job, next, start, len);
         }
     }
 }

@@ -94,7 +94,7 @@ impl Core {
         job.reason.clear();
         for &(stage, task) in &revived {
             self.effects.ledger.push(store::exception_revive(id, stage, task, now));
-            self.unskip_downstream(id, stage, task);
+            self.unskip_downstream(id, stage, task, 1);
             self.mark_stage(id, stage);
         }
         self.mark_job(id);
@@ -201,7 +201,7 @@ impl Core {
                     s.state == StageState::Blocked || (s.state == StageState::Done && !s.skipped.is_empty() && s.succeeded + s.failed == 0);
                 if runnable && untouched {
                     s.finished_at = None;
-                    s.skipped = RunSet::new();
+                    let unskipped = std::mem::take(&mut s.skipped);
                     if matches!(mode, ChainMode::Group { .. }) {
                         s.opening = true;
                         s.state = StageState::Blocked;
@@ -211,12 +211,17 @@ impl Core {
                         s.pending = RunSet::from_run(0, s.total);
                     }
                     self.mark_stage(id, stage);
+                    for (start, len) in unskipped.runs() {
+                        self.unskip_downstream(id, stage, start, len);
+                    }
                 } else if !runnable && s.state == StageState::Blocked {
                     // Not knowing how many groups there would have been, one stands for them.
                     s.total = s.total.max(1);
-                    s.skipped = RunSet::from_run(0, s.total);
+                    let total = s.total;
+                    s.skipped = RunSet::from_run(0, total);
                     s.state = StageState::Open;
                     self.mark_stage(id, stage);
+                    self.skip_downstream(id, stage, 0, total);
                 }
             }
         }
@@ -287,17 +292,17 @@ impl Core {
         followers.collect()
     }
 
-    fn unskip_downstream(&mut self, id: &str, stage: u32, task: u64) {
+    fn unskip_downstream(&mut self, id: &str, stage: u32, start: u64, len: u64) {
         for next in self.streaming_from(id, stage) {
             if let Some(s) = self.jobs.get_mut(id).and_then(|j| j.stages.get_mut(next as usize)) {
-                s.skipped.remove_run(task, 1);
+                s.skipped.remove_run(start, len);
                 if s.state == StageState::Done {
                     s.state = StageState::Open;
                     s.finished_at = None;
                 }
             }
             self.mark_stage(id, next);
-            self.unskip_downstream(id, next, task);
+            self.unskip_downstream(id, next, start, len);
         }
     }
 }

@@ -270,6 +270,19 @@ fn gathering_waits_for_all_and_does_not_run_on_a_gap() {
 }
 
 #[test]
+fn what_streams_from_a_stage_that_is_skipped_is_skipped_too() {
+    let mut b = Bench::new();
+    let gather = stage("g", after("a", ChainMode::Gather { per_task: None }));
+    b.submit("j1", "ann", 0, vec![stage("a", array(5)), gather, stage("c", after("g", ChainMode::Stream))]);
+    b.core.jobs.get_mut("j1").unwrap().stages[2].total = 1;
+    b.run(|stage, task, _| {
+        assert_eq!(stage, 0);
+        (task == 3).then_some(FailureClass::Start)
+    });
+    assert_eq!(b.ended["j1"], JobState::Failed);
+}
+
+#[test]
 fn cancelling_counts_every_task_once() {
     let mut b = Bench::new();
     b.submit("j1", "ann", 0, vec![stage("a", array(1000)), stage("b", after("a", ChainMode::Stream))]);

@@ -41,6 +41,8 @@ pub(super) struct Leader<'a> {
     pub core: Core,
     renewed: Timestamp,
     unsent: Vec<(String, WorkItem)>,
+    /// Deliveries that are dealt with once the effects are written: queue and receipt.
+    pub to_acknowledge: Vec<(String, Receipt)>,
     news: mpsc::UnboundedSender<News>,
     due: BTreeMap<&'static str, Timestamp>,
 }
@@ -50,7 +52,8 @@ pub(super) async fn lead(shared: &Arc<Shared>, tasks: &Tasks, shutdown: &Shutdow
     let (news, mut found) = mpsc::unbounded_channel();
     let renewed = shared.env.now();
     let core = recover::core(shared).await?;
-    let mut leader = Leader { shared, tasks, fence, core, renewed, unsent: Vec::new(), news, due: BTreeMap::new() };
+    let mut leader =
+        Leader { shared, tasks, fence, core, renewed, unsent: Vec::new(), to_acknowledge: Vec::new(), news, due: BTreeMap::new() };
     leader.unsent = recover::unsent(shared, &leader.core).await?;
     let (tx, mut done) = mpsc::channel(4);
     let (puller, pull_shutdown) = (Arc::clone(shared), shutdown.clone());
@@ -60,9 +63,9 @@ pub(super) async fn lead(shared: &Arc<Shared>, tasks: &Tasks, shutdown: &Shutdow
     let mut deliveries: Vec<Delivery> = Vec::new();
     while shutdown.phase().is_running() {
         leader.renew().await?;
-        let receipts = leader.fold(std::mem::take(&mut deliveries)).await?;
+        leader.fold(std::mem::take(&mut deliveries)).await?;
         leader.step().await?;
-        leader.acknowledge(&receipts).await;
+        leader.acknowledge().await;
         let pause = leader.pause();
         tokio::select! {
             biased;
@@ -189,10 +192,9 @@ impl Leader<'_> {
         Ok(())
     }
 
-    /// Reads the reports that the deliveries speak of. Returns what may be acknowledged once the effects are written.
-    async fn fold(&mut self, deliveries: Vec<Delivery>) -> Result<Vec<Receipt>> {
+    /// Reads the reports that the deliveries speak of.
+    async fn fold(&mut self, deliveries: Vec<Delivery>) -> Result<()> {
         let mut ranges: BTreeMap<(String, u32, u64), u64> = BTreeMap::new();
-        let mut receipts = Vec::with_capacity(deliveries.len());
         for d in deliveries {
             match decode::<Done>("completion", &d.body) {
                 Ok(done) => {
@@ -201,14 +203,14 @@ impl Leader<'_> {
                 }
                 Err(e) => tracing::error!(error = %e.chain(), "dropped a completion that does not decode"),
             }
-            receipts.push(d.receipt);
+            self.to_acknowledge.push((keys::DONE_QUEUE.to_owned(), d.receipt));
         }
         for ((job, stage, range), seq) in ranges {
             if self.core.folded_seq(&job, stage, range).is_some_and(|folded| folded < seq) {
                 self.fold_range(&job, stage, range).await?;
             }
         }
-        Ok(receipts)
+        Ok(())
     }
 
     /// Folds every report of a range that has not been folded.
@@ -230,12 +232,18 @@ impl Leader<'_> {
                 ranges.extend(s.outstanding.iter().filter(|(_, r)| all || r.released_at < old).map(|(r, _)| (id.clone(), stage, *r)));
             }
         }
-        let folded = |core: &Core, (job, stage, range): &(String, u32, u64)| core.folded_seq(job, *stage, *range);
         for chunk in ranges.chunks(100) {
             let fences = recover::fences(self.shared, chunk).await?;
-            for (at, fence) in chunk.iter().zip(fences) {
-                if fence.is_some_and(|f| folded(&self.core, at).is_some_and(|seq| f.seq > seq)) {
-                    self.fold_range(&at.0, at.1, at.2).await?;
+            for ((job, stage, range), fence) in chunk.iter().zip(fences) {
+                let Some(fence) = fence else { continue };
+                if self.core.folded_seq(job, *stage, *range).is_some_and(|folded| folded < fence.seq) {
+                    self.fold_range(job, *stage, *range).await?;
+                }
+                // A manager took it over and died before it had written that down.
+                let left = self.core.folded_seq(job, *stage, *range).is_some_and(|folded| folded >= fence.seq);
+                if fence.finished && left {
+                    let now = self.now();
+                    self.core.on_range_revoked(job, *stage, *range, true, now);
                 }
             }
         }
@@ -327,13 +335,18 @@ impl Leader<'_> {
         Ok(())
     }
 
-    async fn acknowledge(&self, receipts: &[Receipt]) {
-        if receipts.is_empty() {
-            return;
+    async fn acknowledge(&mut self) {
+        let mut by_queue: BTreeMap<String, Vec<Receipt>> = BTreeMap::new();
+        for (queue, receipt) in std::mem::take(&mut self.to_acknowledge) {
+            by_queue.entry(queue).or_default().push(receipt);
         }
-        // A completion that comes again finds its report folded.
-        if let Err(e) = self.shared.blocks.queue.ack(keys::DONE_QUEUE, receipts).await {
-            tracing::debug!(error = %e.chain(), "completions not acknowledged");
+        for (queue, receipts) in by_queue {
+            for chunk in receipts.chunks(SEND_BATCH) {
+                // What comes again finds that it has been dealt with.
+                if let Err(e) = self.shared.blocks.queue.ack(&queue, chunk).await {
+                    tracing::debug!(queue, error = %e.chain(), "deliveries not acknowledged");
+                }
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) async fn lost(leader: &mut Leader<'_>) -> Result<()> {
                 Ok(item) => lost_range(leader, &class, &item).await?,
                 Err(e) => tracing::error!(error = %e.chain(), "dropped a work item that does not decode"),
             }
-            leader.shared.blocks.queue.ack(&queue, &[d.receipt]).await?;
+            leader.to_acknowledge.push((queue.clone(), d.receipt));
         }
     }
     Ok(())
