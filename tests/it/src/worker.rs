@@ -1,0 +1,68 @@
+//! Workers that a test starts beside those of the server.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::patience::eventually;
+use crate::processes::{self, Process};
+use crate::{Server, binary};
+
+/// A worker of its own process group. It and its tasks are killed when it is dropped.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its id.
+    pub id: String,
+    /// Its process.
+    pub process: Process,
+    child: Child,
+    scratch: PathBuf,
+    log: PathBuf,
+}
+
+impl Worker {
+    /// Starts a worker for the server and waits until the server lists it. `args` are added to its command line.
+    pub fn start(server: &Server, id: &str, args: &[&str]) -> Self {
+        let scratch = server.folder().join("outside").join(id);
+        Self::start_in(server, id, scratch, args)
+    }
+
+    /// As [`Worker::start`], with its folders of tasks in `scratch`.
+    pub fn start_in(server: &Server, id: &str, scratch: PathBuf, args: &[&str]) -> Self {
+        fs::create_dir_all(&scratch).expect("a folder for the worker can be made");
+        let log = server.folder().join(format!("worker-{id}.log"));
+        let file = || File::options().create(true).append(true).open(&log).expect("a log can be opened");
+        let mut command = Command::new(binary());
+        processes::forget_settings(&mut command);
+        command.args(["worker", "--manager", server.url(), "--id", id, "--token-file"]).arg(server.data().join("worker-token"));
+        command.arg("--scratch").arg(&scratch).args(args);
+        if let Some(ca) = server.ca_file() {
+            command.arg("--ca").arg(ca);
+        }
+        command.stdin(Stdio::null()).stdout(file()).stderr(file());
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = command.spawn().expect("a worker starts");
+        let process = Process::of(i32::try_from(child.id()).unwrap_or(0)).expect("the worker has just been started");
+        let worker = Self { id: id.to_owned(), process, child, scratch, log };
+        eventually(&format!("worker {id} is listed"), || server.workers().iter().any(|w| w["id"] == id).then_some(()));
+        worker
+    }
+
+    /// Waits for its end after a signal and returns its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        eventually("the worker ends", || self.child.try_wait().expect("a child can be waited for")).code()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        processes::sweep(&self.scratch);
+    }
+}

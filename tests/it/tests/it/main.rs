@@ -1,0 +1,20 @@
+//! What users rely on, checked from outside on the real binary: each module is a subject, each result is compared with a model that
+//! knows nothing of the product.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests run in real time and may panic")]
+
+mod access;
+mod chain;
+mod container;
+mod control;
+mod crashes;
+mod drain;
+mod failures;
+mod first_use;
+mod full_disk;
+mod lease;
+mod logs;
+mod refusals;
+mod run;
+mod s3;
+mod sql;
