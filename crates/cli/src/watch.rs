@@ -1,0 +1,42 @@
+//! Watching a job until it ends.
+
+use tidemill_api::JobDetail;
+use tidemill_base::{Error, Result};
+use tidemill_client::{Client, JobEvent, JobEvents, is_final};
+
+use crate::progress::{JobProgress, Style};
+
+/// How watching ended.
+#[derive(Debug)]
+pub(crate) enum Watched {
+    /// The job has ended.
+    Ended(Box<JobDetail>),
+    /// The person had enough; the job goes on.
+    Interrupted,
+}
+
+/// Shows progress until the job ends or Ctrl-C is pressed.
+pub(crate) async fn watch(client: &Client, id: &str, style: Style) -> Result<Watched> {
+    let mut progress = JobProgress::new(style);
+    let outcome = tokio::select! {
+        biased;
+        end = follow(client.watch(id), &mut progress) => end.map(|job| Watched::Ended(Box::new(job))),
+        _ = tokio::signal::ctrl_c() => Ok(Watched::Interrupted),
+    };
+    progress.finish();
+    outcome
+}
+
+async fn follow(mut events: JobEvents, progress: &mut JobProgress) -> Result<JobDetail> {
+    let mut last = None;
+    while let Some(event) = events.next().await? {
+        match event {
+            JobEvent::Job(job) => {
+                progress.update(&job);
+                last = Some(*job);
+            }
+            JobEvent::Lost(e) => progress.say(&format!("lost the server ({}); the job goes on, trying to reach it again", e.message())),
+        }
+    }
+    last.filter(|job| is_final(&job.state)).ok_or_else(|| Error::unavailable("the stream of events ended before the job"))
+}
