@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -89,10 +90,14 @@ pub(crate) fn kept(command: &mut Command, limit: Duration) -> Result<Ended> {
     Ok(Ended { success: over.is_none() && status.success(), output })
 }
 
+/// The file of the program of this name.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
 /// Whether a program of this name can be started.
 pub(crate) fn exists(name: &str) -> bool {
-    let Some(path) = std::env::var_os("PATH") else { return false };
-    std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
+    find(name).is_some()
 }
 
 /// Whether it runs and succeeds; its output is thrown away.

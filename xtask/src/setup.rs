@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::programs::{exists, run, shown, succeeds};
+use crate::programs::{exists, find, run, shown, succeeds};
 use crate::workspace::{Workspace, cache};
 
 struct Tool {
@@ -54,8 +54,8 @@ fn python_with_venv() -> bool {
 }
 
 /// The browser's program, by whichever name it has here.
-pub(crate) fn chromium() -> Option<&'static str> {
-    ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| exists(name))
+pub(crate) fn chromium() -> Option<PathBuf> {
+    ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(find)
 }
 
 /// Installs what is missing, as far as that can be done without a question.

@@ -3,6 +3,7 @@
 //! With `--check` nothing is written; what differs is named and the task fails. So a key or a flag cannot change without its page.
 
 mod cli;
+mod configuration;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -42,7 +43,7 @@ pub(crate) fn main(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     }
     let folder = workspace.root.join(FOLDER);
     std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    let pages = pages(&artifacts)?;
+    let pages = pages(workspace, &artifacts)?;
     for page in &pages.made {
         let file = folder.join(page.name);
         std::fs::write(&file, &page.text).with_context(|| format!("write {}", file.display()))?;
@@ -56,7 +57,7 @@ pub(crate) fn main(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
 
 /// Compares what the program says with what is committed. Answers what could not be compared.
 pub(crate) fn check(workspace: &Workspace, artifacts: &Artifacts) -> Result<Vec<String>> {
-    let pages = pages(artifacts)?;
+    let pages = pages(workspace, artifacts)?;
     let stale = differing(&workspace.root.join(FOLDER), &pages.made);
     if !stale.is_empty() {
         bail!("{FOLDER} is not what the program says: {}; `cargo xtask generate` writes it", stale.join(", "));
@@ -72,27 +73,16 @@ fn differing(folder: &Path, pages: &[Page]) -> Vec<&'static str> {
     pages.iter().filter(|p| committed(p.name) != p.text).map(|p| p.name).collect()
 }
 
-fn pages(artifacts: &Artifacts) -> Result<Pages> {
+fn pages(workspace: &Workspace, artifacts: &Artifacts) -> Result<Pages> {
     let tidemill = artifacts.program("tidemill").context("the build made no `tidemill`")?;
     let mut pages = Pages { made: Vec::new(), missing: Vec::new() };
     pages.made.push(Page { name: "cli.md", text: cli::reference(tidemill)? });
-    pages.made.push(Page { name: "configuration.md", text: configuration(tidemill)? });
+    pages.made.push(Page { name: "configuration.md", text: configuration::reference(tidemill, &workspace.root)? });
     match artifacts.program(OPENAPI) {
         Some(example) => pages.made.push(Page { name: "openapi.json", text: openapi(example)? }),
         None => pages.missing.push("the OpenAPI document: crates/server has no example `openapi`".to_owned()),
     }
     Ok(pages)
-}
-
-fn configuration(tidemill: &PathBuf) -> Result<String> {
-    let defaults = output(clean(Command::new(tidemill)).args(["config", "--defaults"]))?;
-    Ok(format!(
-        "# Configuration\n\n\
-         Made by `cargo xtask generate` from `tidemill config --defaults`.\n\n\
-         The file is `tidemill.toml`; every key is also an environment variable, `TIDEMILL_` and the key in capitals.\n\n\
-         ```toml\n{}\n```\n",
-        defaults.trim_end()
-    ))
 }
 
 fn openapi(example: &PathBuf) -> Result<String> {

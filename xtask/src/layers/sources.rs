@@ -25,7 +25,7 @@ const WORDS: &[(&str, &str)] = &[
     (concat!("to", "do!("), "finish it"),
     (concat!("un", "implemented!("), "finish it, or answer `Unsupported`"),
     (concat!("d", "bg!("), "remove it"),
-    (concat!("#[ig", "nore]"), "a test that is skipped says `skipped: ` and why"),
+    (concat!("#[ig", "nore]"), "a test that cannot run prints `SKIPPED name: why`"),
 ];
 
 /// Kinds of files that are looked at.

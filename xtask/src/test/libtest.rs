@@ -31,9 +31,8 @@ impl std::fmt::Display for Tally {
     }
 }
 
-/// What a test prints, at the beginning of a line, when it finds that it cannot run here. It then counts as skipped and not as
-/// passed; the rest of the line is the reason.
-const SKIP_MARK: &str = "skipped: ";
+/// What a test prints when it finds that it cannot run here: `SKIPPED name: reason`. It then counts as skipped and not as passed.
+const SKIP_MARK: &str = "SKIPPED ";
 
 /// A test program's result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +51,8 @@ pub(crate) fn read(output: &str, success: bool) -> Report {
             tally.add(Tally { passed: count(counts, " passed"), failed: count(counts, " failed"), skipped: count(counts, " ignored") });
         }
     }
-    let reasons: Vec<String> = output.lines().filter_map(|l| l.strip_prefix(SKIP_MARK)).map(str::to_owned).collect();
+    // The harness may have begun a line about the test before the test says so.
+    let reasons: Vec<String> = output.lines().filter_map(|l| l.split_once(SKIP_MARK)).map(|(_, why)| why.to_owned()).collect();
     let moved = tally.passed.min(reasons.len() as u64);
     tally.passed -= moved;
     tally.skipped += moved;
@@ -68,14 +68,20 @@ fn count(text: &str, what: &str) -> u64 {
     before.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-/// The last line of the form `N passed, N failed, N skipped`, from a program that counts its own tests.
-pub(crate) fn read_summary(output: &str) -> Option<Tally> {
-    output.lines().rev().find_map(|line| {
-        let mut parts = line.trim().split(", ");
-        let mut next = |word: &str| parts.next()?.strip_suffix(word)?.trim().parse().ok();
-        let (passed, failed, skipped) = (next("passed")?, next("failed")?, next("skipped")?);
-        Some(Tally { passed, failed, skipped })
-    })
+/// Reads the counts at the end of what Node's test runner writes: `# pass 3` in one of its forms, `ℹ pass 3` in the other.
+pub(crate) fn read_node(output: &str, success: bool) -> Tally {
+    let count = |word: &str| -> u64 {
+        let found = output
+            .lines()
+            .rev()
+            .find_map(|l| l.trim_start_matches(['#', 'ℹ', ' ']).strip_prefix(word)?.strip_prefix(' ')?.trim().parse().ok());
+        found.unwrap_or(0)
+    };
+    let mut tally = Tally { passed: count("pass"), failed: count("fail") + count("cancelled"), skipped: count("skipped") + count("todo") };
+    if !success && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    tally
 }
 
 #[cfg(test)]
@@ -90,11 +96,12 @@ mod tests {
 
     #[test]
     fn a_test_that_says_it_could_not_run_has_not_passed() {
-        let output =
-            "---- containers stdout ----\nskipped: neither podman nor docker is here\n\ntest result: ok. 3 passed; 0 failed; 0 ignored;\n";
+        let output = "---- containers stdout ----\nSKIPPED containers: neither podman nor docker is here\n\ntest result: ok. 3 passed; 0 failed; 0 ignored;\n";
         let report = read(output, true);
         assert_eq!(report.tally, Tally { passed: 2, failed: 0, skipped: 1 });
-        assert_eq!(report.reasons, ["neither podman nor docker is here"]);
+        assert_eq!(report.reasons, ["containers: neither podman nor docker is here"]);
+        let alone = "test full_disk ... SKIPPED full_disk: only root mounts\nok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored;\n";
+        assert_eq!(read(alone, true).tally, Tally::SKIPPED);
     }
 
     #[test]
@@ -105,11 +112,11 @@ mod tests {
     }
 
     #[test]
-    fn a_program_may_count_for_itself() {
-        let output = "submit: ok\n3 passed, 1 failed, 2 skipped\nbye\n";
-        assert_eq!(read_summary(output), Some(Tally { passed: 3, failed: 1, skipped: 2 }));
-        assert_eq!(read_summary("all fine\n"), None);
-        let tally = Tally { passed: 5, failed: 0, skipped: 1 };
-        assert_eq!(read_summary(&tally.to_string()), Some(tally));
+    fn node_counts_in_two_forms() {
+        let expected = Tally { passed: 3, failed: 1, skipped: 2 };
+        assert_eq!(read_node("ok 1 - submit\n# tests 6\n# pass 3\n# fail 1\n# cancelled 0\n# skipped 2\n# todo 0\n", false), expected);
+        assert_eq!(read_node("✔ submit\nℹ pass 3\nℹ fail 1\nℹ cancelled 0\nℹ skipped 2\nℹ todo 0\n", false), expected);
+        assert_eq!(read_node("Error: cannot find module\n", false), Tally::FAILED);
+        assert_eq!(read_node("nothing ran\n", true), Tally::default());
     }
 }

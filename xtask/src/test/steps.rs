@@ -1,5 +1,8 @@
 //! The steps of a test run. Each does one thing, and can be repeated alone with `cargo xtask test --only NAME`.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -22,6 +25,8 @@ pub(crate) enum Outcome {
 const SEEDS: &str = "1000";
 /// A test program that takes longer hangs.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(20 * 60);
+/// Where the console is built to; the server embeds it.
+const BUNDLE: &str = "crates/server/console-dist";
 /// Vite, which builds the console, needs at least this Node.
 const OLDEST_NODE: (u32, u32) = (20, 19);
 
@@ -56,7 +61,7 @@ pub(crate) const STEPS: &[Step] = &[
     step("sim", "seeded simulation; TIDEMILL_SIM_SEEDS says how many seeds", sim),
     step("it", "outside-in tests of the built program", outside_in),
     step("generated", "docs/reference is what the program says", generated),
-    step("bundle", "the committed console bundle is what its sources give", bundle),
+    step("console", "the console's own tests; its committed bundle is what its sources give", console),
     step("browser", "the console in a real browser", browser),
 ];
 
@@ -88,7 +93,7 @@ impl<'a> Run<'a> {
 }
 
 fn run_program(test: &TestBinary, artifacts: &Artifacts, environment: &[(&str, String)]) -> Result<Tally> {
-    let mut command = std::process::Command::new(&test.executable);
+    let mut command = Command::new(&test.executable);
     command.arg("--show-output").current_dir(&test.folder).env("CARGO_MANIFEST_DIR", &test.folder);
     if let Some(binary) = artifacts.program("tidemill") {
         command.env("TIDEMILL_BIN", binary);
@@ -186,7 +191,7 @@ fn generated(run_: &mut Run<'_>) -> Result<Outcome> {
     }
 }
 
-fn bundle(run_: &mut Run<'_>) -> Result<Outcome> {
+fn console(run_: &mut Run<'_>) -> Result<Outcome> {
     let workspace = run_.workspace;
     if !workspace.has("console/package.json") {
         return Ok(Outcome::Skipped("there is no console".to_owned()));
@@ -194,13 +199,15 @@ fn bundle(run_: &mut Run<'_>) -> Result<Outcome> {
     if let Some(why) = no_node() {
         return Ok(Outcome::Skipped(why));
     }
-    let state = || output(workspace.program("git", ".").args(["status", "--porcelain", "--untracked-files=all"]));
-    let before = state()?;
-    run(workspace.program("npm", "console").args(["ci", "--no-audit", "--no-fund", "--silent"]))?;
-    run(workspace.program("npm", "console").args(["run", "build", "--silent"]))?;
-    let after = state()?;
-    anyhow::ensure!(before == after, "building the console changed the checkout: commit the new bundle\n{after}");
-    passed()
+    run(&mut npm(workspace, "console", &["ci", "--no-audit", "--no-fund"]))?;
+    let mut tally = node_tests(npm(workspace, "console", &["run", "check"]))?;
+    let committed = files(&workspace.root.join(BUNDLE))?;
+    run(&mut npm(workspace, "console", &["run", "build"]))?;
+    tally.add(Tally::PASSED);
+    if files(&workspace.root.join(BUNDLE))? != committed {
+        bail!("{BUNDLE} was not what console/ gives; it has been built anew, commit it");
+    }
+    Ok(Outcome::Done(tally))
 }
 
 fn browser(run_: &mut Run<'_>) -> Result<Outcome> {
@@ -215,16 +222,46 @@ fn browser(run_: &mut Run<'_>) -> Result<Outcome> {
         return Ok(Outcome::Skipped("there is no Chromium; `apt-get install chromium` gets it".to_owned()));
     };
     let binary = run_.artifacts()?.program("tidemill").context("the build made no `tidemill`")?.clone();
-    run(workspace.program("npm", "tests/console").args(["ci", "--no-audit", "--no-fund", "--silent"]))?;
-    let mut test = workspace.program("npm", "tests/console");
-    test.args(["test", "--silent"]).env("TIDEMILL_BIN", binary).env("CHROMIUM", chromium);
-    let ended = kept(&mut test, PROGRAM_LIMIT)?;
-    println!("{}", ended.output.trim_end());
-    let mut tally = libtest::read_summary(&ended.output).unwrap_or(if ended.success { Tally::PASSED } else { Tally::FAILED });
-    if !ended.success && tally.failed == 0 {
-        tally.failed = 1;
-    }
+    run(&mut npm(workspace, "tests/console", &["ci", "--no-audit", "--no-fund"]))?;
+    let mut test = npm(workspace, "tests/console", &["test"]);
+    test.env("TIDEMILL_BIN", binary).env("CHROMIUM_BIN", chromium);
+    let tally = node_tests(test)?;
+    anyhow::ensure!(tally.ran() > 0, "no test ran");
     Ok(Outcome::Done(tally))
+}
+
+fn npm(workspace: &Workspace, folder: &str, args: &[&str]) -> Command {
+    let mut npm = workspace.program("npm", folder);
+    npm.arg("--silent").args(args);
+    npm
+}
+
+/// Runs Node's tests; what they wrote is shown when one has failed.
+fn node_tests(mut command: Command) -> Result<Tally> {
+    let ended = kept(&mut command, PROGRAM_LIMIT)?;
+    let tally = libtest::read_node(&ended.output, ended.success);
+    if tally.failed > 0 {
+        println!("{}", ended.output.trim_end());
+    }
+    Ok(tally)
+}
+
+/// All files below a folder with their contents.
+fn files(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let contents = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+                found.insert(path, contents);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Why the console cannot be built here.
@@ -232,7 +269,7 @@ fn no_node() -> Option<String> {
     if !exists("node") || !exists("npm") {
         return Some("node and npm are not here; `apt-get install nodejs npm` gets them".to_owned());
     }
-    let version = output(std::process::Command::new("node").arg("--version")).unwrap_or_default();
+    let version = output(Command::new("node").arg("--version")).unwrap_or_default();
     let mut numbers = version.trim().trim_start_matches('v').split('.').map_while(|n| n.parse().ok());
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     (found < OLDEST_NODE).then(|| format!("node {} is older than {}.{}", version.trim(), OLDEST_NODE.0, OLDEST_NODE.1))
