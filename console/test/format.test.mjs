@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { createServer } from 'vite';
+
+let vite;
+let format;
+let jobfile;
+let counts;
+
+before(async () => {
+  vite = await createServer({ server: { middlewareMode: true, watch: null, hmr: false, ws: false }, appType: 'custom', logLevel: 'error' });
+  format = await vite.ssrLoadModule('/src/lib/format.ts');
+  jobfile = await vite.ssrLoadModule('/src/lib/jobfile.ts');
+  counts = await vite.ssrLoadModule('/src/lib/counts.ts');
+});
+after(() => vite.close());
+
+test('spans, sizes and shares read well at every magnitude', () => {
+  for (const [us, want] of [
+    [0, '0 µs'], [999, '999 µs'], [1500, '1.5 ms'], [999_400, '999 ms'], [999_600, '1 s'], [12_340_000, '12.3 s'],
+    [59_960_000, '1 min'], [61_000_000, '1 min 1 s'], [3_600_000_000, '1 h'], [5_400_000_000, '1 h 30 min'], [90_000_000_000, '1 d 1 h'],
+  ]) assert.equal(format.duration(us), want);
+  for (const [n, want] of [[0, '0 B'], [1023, '1,023 B'], [1024, '1 KiB'], [1_500_000, '1.43 MiB'], [5 * 2 ** 40, '5 TiB']]) {
+    assert.equal(format.bytes(n), want);
+  }
+  for (const [share, want] of [[0, '0 %'], [0.004, '0.4 %'], [0.5, '50 %'], [0.99999, '99.9 %'], [1, '100 %']]) {
+    assert.equal(format.percent(share), want);
+  }
+});
+
+test('times are told relative to now, before and after', () => {
+  const now = Date.parse('2026-01-01T12:00:00Z');
+  assert.equal(format.relative('2026-01-01T11:59:59.500Z', now), 'now');
+  assert.equal(format.relative('2026-01-01T11:59:18Z', now), '42 s ago');
+  assert.equal(format.relative('2026-01-01T14:00:00Z', now), 'in 2 h');
+  assert.equal(format.relative('soon', now), 'soon');
+});
+
+test('the quick form writes a job file whatever is typed into it', () => {
+  const quick = { name: '', command: 'echo "a\\b"\tü\n', input: 'array', first: -1, last: 3, objects: '', prefix: '', perTask: 1, retries: 2, timeout: '', cpus: 1, memory: '', priority: 0 };
+  const text = jobfile.jobFile(quick);
+  assert.match(text, /^name = "echo"\n\n\[\[stage\]\]\nname = "run"\narray = "-1-3"\nshell = true\n/);
+  assert.match(text, /command = "echo \\"a\\\\b\\"\\tü\\n"\n$/);
+  const full = jobfile.jobFile({ ...quick, input: 'objects', objects: 'a/*.csv\n\n b/c ', perTask: 4, retries: 0, timeout: '90s', cpus: 2, memory: '1GiB', priority: 7 });
+  for (const line of ['priority = 7', 'objects = ["a/*.csv", "b/c"]', 'per-task = 4', 'retries = 0', 'timeout = "90s"', 'cpus = 2', 'memory = "1GiB"']) {
+    assert.ok(full.includes(`\n${line}\n`), line);
+  }
+  assert.equal(jobfile.errorLine('line 7, column 3: this is not TOML'), 7);
+  assert.equal(jobfile.errorLine('no stage'), null);
+});
+
+test('the pace is that of the last seconds, and unknown at first', () => {
+  const pace = new counts.Pace();
+  const job = (succeeded) => {
+    const tasks = { total: 1000, succeeded, failed: 0, cancelled: 0, skipped: 0 };
+    return { tasks, stages: [{ tasks }] };
+  };
+  pace.add(job(0), 0);
+  assert.equal(pace.rate(), null);
+  for (let s = 1; s <= 60; s += 1) pace.add(job(s <= 30 ? s * 10 : 300 + (s - 30) * 2), s * 1000);
+  assert.equal(pace.rate(), 2);
+  assert.equal(pace.rate(0), 2);
+  const { times, rates } = pace.curve();
+  assert.equal(times.length, rates.length);
+  assert.deepEqual([rates[5], rates.at(-1)], [10, 2]);
+});
