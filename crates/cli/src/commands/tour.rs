@@ -8,7 +8,6 @@ use clap::Args;
 use serde_json::{Value, json};
 use tidemill_base::{Error, Result};
 use tidemill_runtime::Stopwatch;
-use tokio::io::AsyncBufReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::sql::Answer;
@@ -61,10 +60,12 @@ impl Tour {
         note(&format!("Starting a private server in {}", data.display()));
         let slots = processors().clamp(1, 8);
         let server = PrivateServer::start(&program, &data, self.workers, slots).await?;
+        let program_text = program.to_string_lossy().into_owned();
         // Whoever stops the tour stops its server too.
+        let program_name = program.to_string_lossy().into_owned();
         let outcome = tokio::select! {
             biased;
-            outcome = self.visit(cx, &server, &data, &program.to_string_lossy()) => outcome,
+            outcome = self.visit(cx, &server, &data, &program_text) => outcome,
             told = stop_signal() => told.map(|()| Exit::Interrupted),
         };
         let stopped = server.stop().await;
@@ -116,12 +117,12 @@ async fn stop_signal() -> Result<()> {
 
 /// Until Enter, the end of input, or Ctrl-C.
 async fn wait_for_person() {
-    let mut line = String::new();
-    let mut input = tokio::io::BufReader::new(tokio::io::stdin());
+    // A thread of its own, which the end of the program does not wait for.
+    let enter = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
     tokio::select! {
         biased;
         _ = tokio::signal::ctrl_c() => {}
-        _ = input.read_line(&mut line) => {}
+        _ = enter => {}
     }
 }
 
