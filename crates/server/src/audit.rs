@@ -27,11 +27,12 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
 }];
 
 /// One line of the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Entry {
     /// Sorts by time.
     pub id: String,
     /// When it was over.
+    #[schema(value_type = i64)]
     pub at: Timestamp,
     /// Who.
     pub user: String,

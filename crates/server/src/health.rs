@@ -25,7 +25,7 @@ pub struct Component {
 }
 
 /// The body of `/readyz`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Readiness {
     /// `ready`, `starting` or `draining`.
     pub state: &'static str,

@@ -36,6 +36,7 @@ pub mod limits;
 pub mod listen;
 pub mod metrics;
 pub mod objects;
+pub mod openapi;
 pub mod queues;
 pub mod request;
 pub mod s3;
@@ -44,4 +45,5 @@ mod state;
 
 pub use assembly::{ServeOptions, serve};
 pub use edges::{Edges, router};
+pub use openapi::openapi;
 pub use state::AppState;

@@ -18,19 +18,24 @@ pub(super) fn routes() -> Router<AppState> {
     Router::new().route("/api/v1/credentials", post(issue))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+pub(crate) struct CredentialRequest {
     /// A bucket, or a prefix in one.
     prefix: String,
     /// Only reads and lists; left out: everything.
     #[serde(default)]
     read_only: bool,
     /// An hour at most; left out: an hour.
+    #[schema(value_type = Option<String>, example = "15m")]
     ttl: Option<HumanDuration>,
 }
 
-async fn issue(State(state): State<AppState>, me: Principal, Json(wanted): Json<Wanted>) -> ApiResult<(StatusCode, Json<Credential>)> {
+async fn issue(
+    State(state): State<AppState>,
+    me: Principal,
+    Json(wanted): Json<CredentialRequest>,
+) -> ApiResult<(StatusCode, Json<Credential>)> {
     me.require(if wanted.read_only { Role::Viewer } else { Role::User })?;
     let prefix = wanted.prefix.trim_matches('/').to_owned();
     let bucket = prefix.split('/').next().unwrap_or_default();

@@ -19,6 +19,7 @@ use tidemill_query::EngineSettings;
 use tidemill_runtime::{Kind, Shutdown, Tasks};
 use tokio::net::TcpListener;
 
+pub(crate) use credentials::CredentialRequest;
 pub use options::ServeOptions;
 
 use self::blocks::Drivers;
@@ -26,7 +27,7 @@ use crate::config::{ServerConfig, parse_address};
 use crate::fleet::{Scaler, ScalerSettings};
 use crate::internal::WorkerReach;
 use crate::listen::{self, Identity, bind, check_exposure};
-use crate::{AppState, Edges, batch, fleet, internal, objects, queues, router, s3, sql};
+use crate::{AppState, Edges, batch, fleet, internal, objects, openapi, queues, router, s3, sql};
 
 /// When the server was started.
 #[derive(Debug, Clone, Copy)]
@@ -103,25 +104,9 @@ impl Server {
         Ok(Self { state, drivers, url, manager, scaler })
     }
 
-    fn edges(&self) -> Edges {
-        let state = &self.state;
-        let max_body = usize::try_from(state.config.limits.max_worker_body.bytes()).unwrap_or(usize::MAX);
-        // Tasks read from whichever bucket their job names.
-        let reach = WorkerReach { objects: vec![String::new()], ..WorkerReach::default() };
-        Edges::new()
-            .api(batch::routes())
-            .api(fleet::routes())
-            .api(queues::routes())
-            .api(credentials::routes())
-            .streams(batch::streams())
-            .streams(objects::routes())
-            .streams(sql::routes())
-            .workers(internal::routes(state.blocks.clone(), reach, state.env.clone(), state.shutdown.clone(), max_body))
-    }
-
     async fn run(&self, listener: TcpListener, identity: Option<Identity>, tasks: &Tasks, shutdown: &Shutdown) -> Result<()> {
         let ready = self.state.health.component("server");
-        let (state, router) = (self.state.clone(), router(self.state.clone(), self.edges()));
+        let (state, router) = (self.state.clone(), router(self.state.clone(), edges(&self.state)));
         tasks.spawn("http", Kind::Essential, async move { listen::serve(listener, router, identity, &state).await });
         self.serve_s3(tasks).await?;
         self.manager.start(tasks);
@@ -168,6 +153,23 @@ impl Server {
         drop(std::fs::remove_file(self.state.config.server.data.join(SERVER_FILE)));
         tracing::info!("stopped");
     }
+}
+
+/// Every edge of the server, over services that `state` holds.
+pub fn edges(state: &AppState) -> Edges {
+    let max_body = usize::try_from(state.config.limits.max_worker_body.bytes()).unwrap_or(usize::MAX);
+    // Tasks read from whichever bucket their job names.
+    let reach = WorkerReach { objects: vec![String::new()], ..WorkerReach::default() };
+    Edges::new()
+        .public(openapi::routes())
+        .api(batch::routes())
+        .api(fleet::routes())
+        .api(queues::routes())
+        .api(credentials::routes())
+        .streams(batch::streams())
+        .streams(objects::routes())
+        .streams(sql::routes())
+        .workers(internal::routes(state.blocks.clone(), reach, state.env.clone(), state.shutdown.clone(), max_body))
 }
 
 /// The certificate that local workers trust: the one given, or the one made.

@@ -26,6 +26,8 @@ pub(crate) use admin::write_private;
 pub use layer::{authenticate, guard, guard_scope, signed_in};
 pub use roles::{EVERYTHING, Role, check_scope, covers};
 pub use routes::routes;
+pub(crate) use routes::{ChangeUser, CreatedToken, NewToken, NewUser};
+pub(crate) use session::SignIn;
 pub use session::{SESSION_COOKIE, same_origin};
 pub use store::{MIGRATIONS, Token, User};
 pub use token::Secret;
@@ -40,7 +42,7 @@ pub const CACHE_TTL: Duration = Duration::from_secs(5);
 const MAX_CACHED: usize = 10_000;
 
 /// Whoever makes a request. Handlers take it as an argument; requests without one are answered 401 before they get there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Principal {
     /// The user's name.
     pub user: String,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_base::{Error, Result};
 
 /// What somebody may do. `admin`, `operator`, `user` and `viewer` each include the next; `worker` stands apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// For machines: takes work and reports it, and nothing else.

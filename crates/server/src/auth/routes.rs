@@ -24,22 +24,22 @@ pub fn routes() -> (Router<AppState>, Router<AppState>) {
     (public, guard_scope(guard(users, Role::Admin), SCOPE).merge(own))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewUser {
+pub(crate) struct NewUser {
     name: String,
     role: Role,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ChangeUser {
+pub(crate) struct ChangeUser {
     role: Role,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewToken {
+pub(crate) struct NewToken {
     /// The caller, if left out.
     user: Option<String>,
     /// The caller's own, if left out.
@@ -48,11 +48,12 @@ struct NewToken {
     #[serde(default)]
     scopes: Vec<String>,
     /// Until revoked, if left out.
+    #[schema(value_type = Option<String>, example = "12h")]
     ttl: Option<HumanDuration>,
 }
 
-#[derive(Serialize)]
-struct CreatedToken {
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct CreatedToken {
     id: String,
     /// Shown here and never again.
     token: String,

@@ -18,9 +18,9 @@ use crate::error::{ApiError, ApiResult};
 pub const SESSION_COOKIE: &str = "tidemill-session";
 
 /// The body of a sign-in.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SignIn {
+pub(crate) struct SignIn {
     token: String,
 }
 

@@ -21,18 +21,19 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
 }];
 
 /// A user as listed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct User {
     /// `a-z 0-9 - _ . @`, 1 to 64 characters.
     pub name: String,
     /// The most that the user's tokens may do.
     pub role: Role,
     /// When the user was made.
+    #[schema(value_type = i64)]
     pub created_at: Timestamp,
 }
 
 /// A token as listed: everything but its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Token {
     /// Names it; not secret.
     pub id: String,
@@ -43,10 +44,13 @@ pub struct Token {
     /// Where it may do so.
     pub scopes: Vec<String>,
     /// When it was made.
+    #[schema(value_type = i64)]
     pub created_at: Timestamp,
     /// When it ends by itself.
+    #[schema(value_type = Option<i64>)]
     pub expires_at: Option<Timestamp>,
     /// When it was ended.
+    #[schema(value_type = Option<i64>)]
     pub revoked_at: Option<Timestamp>,
     /// Whether it is a session of the console.
     pub session: bool,
