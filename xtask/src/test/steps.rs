@@ -201,6 +201,7 @@ fn console(run_: &mut Run<'_>) -> Result<Outcome> {
     }
     run(&mut npm(workspace, "console", &["ci", "--no-audit", "--no-fund"]))?;
     let mut tally = node_tests(npm(workspace, "console", &["run", "check"]))?;
+    anyhow::ensure!(tally.ran() > 0, "no test of the console ran");
     let committed = files(&workspace.root.join(BUNDLE))?;
     run(&mut npm(workspace, "console", &["run", "build"]))?;
     tally.add(Tally::PASSED);
