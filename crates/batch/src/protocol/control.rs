@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Wanted;
+
 /// The value of an item in the control table. No item: run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Control {
@@ -13,4 +15,14 @@ pub enum Control {
     Cancel,
     /// Of a worker: take nothing new, finish, and go.
     Drain,
+}
+
+impl From<Wanted> for Control {
+    fn from(wanted: Wanted) -> Self {
+        match wanted {
+            Wanted::Run => Self::Run,
+            Wanted::Pause => Self::Pause,
+            Wanted::Cancel => Self::Cancel,
+        }
+    }
 }

@@ -42,12 +42,7 @@ impl Core {
             (Wanted::Pause, _) => JobState::Paused,
             (Wanted::Cancel, _) => JobState::Cancelling,
         };
-        let control = match wanted {
-            Wanted::Run => Control::Run,
-            Wanted::Pause => Control::Pause,
-            Wanted::Cancel => Control::Cancel,
-        };
-        self.effects.control.push((id.to_owned(), control));
+        self.effects.control.push((id.to_owned(), Control::from(wanted)));
         if wanted == Wanted::Cancel {
             self.drop_unreleased(id);
         }

@@ -52,6 +52,7 @@ pub(super) async fn lead(shared: &Arc<Shared>, tasks: &Tasks, shutdown: &Shutdow
     let (news, mut found) = mpsc::unbounded_channel();
     let renewed = shared.env.now();
     let core = recover::core(shared).await?;
+    recover::control(shared, &core).await?;
     let mut leader =
         Leader { shared, tasks, fence, core, renewed, unsent: Vec::new(), to_acknowledge: Vec::new(), news, due: BTreeMap::new() };
     leader.unsent = recover::unsent(shared, &leader.core).await?;
