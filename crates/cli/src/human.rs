@@ -62,6 +62,7 @@ pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
 pub(crate) fn ago(text: &str, now: Timestamp) -> String {
     match parse_time(text) {
         Some(at) if at > now => format!("in {}", left(at.since(now).as_secs_f64())),
+        Some(at) if now.since(at) < Duration::from_secs(1) => "now".to_owned(),
         Some(at) => format!("{} ago", left(now.since(at).as_secs_f64().floor())),
         None => text.to_owned(),
     }
@@ -100,6 +101,7 @@ mod tests {
         let now = parse_time("2026-01-01T00:10:00Z").unwrap();
         assert_eq!(ago("2026-01-01T00:06:55Z", now), "3m05s ago");
         assert_eq!(ago("2026-01-01T00:10:30Z", now), "in 30s");
+        assert_eq!(ago("2026-01-01T00:09:59.5Z", now), "now");
         assert_eq!(ago("yesterday", now), "yesterday");
         assert_eq!(between(Some("2026-01-01T00:09:00Z"), None, now), Some(Duration::from_secs(60)));
         assert_eq!(between(None, None, now), None);

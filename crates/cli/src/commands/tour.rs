@@ -62,7 +62,6 @@ impl Tour {
         let server = PrivateServer::start(&program, &data, self.workers, slots).await?;
         let program_text = program.to_string_lossy().into_owned();
         // Whoever stops the tour stops its server too.
-        let program_name = program.to_string_lossy().into_owned();
         let outcome = tokio::select! {
             biased;
             outcome = self.visit(cx, &server, &data, &program_text) => outcome,

@@ -1,6 +1,7 @@
 //! Media: pictures that a program of others makes smaller and turns into another format.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tidemill_base::{Error, Result};
@@ -20,7 +21,7 @@ pub(crate) async fn run(stage: &Stage, pictures: u32) -> Result<Option<Done>> {
     stage.title(&format!("2. Media: make {} pictures smaller, as JPEG", human::count(pictures.into())));
     let Some(convert) = find_convert() else {
         stage.say(
-            "skipped: ImageMagick's `convert` is not on the PATH; install it with `apt install imagemagick` or `brew install imagemagick`",
+            "skipped: ImageMagick (`magick` or `convert`) is not on the PATH; install it with `apt install imagemagick` or `brew install imagemagick`",
         );
         return Ok(None);
     };
@@ -64,11 +65,18 @@ fn job(convert: &str, prefix: &str) -> Value {
     })
 }
 
-/// ImageMagick's program, by its path.
+/// ImageMagick's program, by its path: `magick` since version 7, `convert` before. Other programs are called `convert` too, so it is
+/// asked what it is.
 fn find_convert() -> Option<String> {
     let path = std::env::var_os("PATH")?;
-    let found = std::env::split_paths(&path).map(|folder: PathBuf| folder.join("convert")).find(|file| file.is_file())?;
-    found.to_str().map(str::to_owned)
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let places = ["magick", "convert"].into_iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    places.filter(|file| file.is_file()).find(|file| is_image_magick(file)).and_then(|file| file.to_str().map(str::to_owned))
+}
+
+fn is_image_magick(program: &Path) -> bool {
+    let answer = Command::new(program).arg("-version").stdin(Stdio::null()).output();
+    answer.is_ok_and(|a| a.status.success() && String::from_utf8_lossy(&a.stdout).starts_with("Version: ImageMagick"))
 }
 
 #[cfg(test)]
@@ -78,6 +86,12 @@ mod tests {
 
     #[test]
     fn the_job_is_one_that_the_server_takes() {
-        tidemill_batch::spec::from_json(&job("/usr/bin/convert", "uploads/u1").to_string(), Timestamp::ZERO).unwrap();
+        tidemill_batch::spec::from_json(&job("/usr/bin/magick", "uploads/u1").to_string(), Timestamp::ZERO).unwrap();
+    }
+
+    #[test]
+    fn another_program_of_that_name_is_not_taken_for_it() {
+        assert!(!is_image_magick(Path::new("/bin/echo")));
+        assert!(!is_image_magick(Path::new("/nowhere/convert")));
     }
 }
