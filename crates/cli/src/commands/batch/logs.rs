@@ -103,7 +103,10 @@ impl Logs {
             let log = client.logs(&self.id, &self.query(stage, task)).await?;
             write_bytes(fresh(&seen, &log.bytes))?;
             let nothing_yet = seen.is_empty() && log.bytes.is_empty();
-            seen = log.bytes.to_vec();
+            // Between its last live copy and its final place a log is nowhere for a moment: what was seen stays seen.
+            if !seen.starts_with(&log.bytes) {
+                seen = log.bytes.to_vec();
+            }
             let waits = log.live || (nothing_yet && !is_final(&client.job(&self.id).await?.state));
             if !self.follow || !waits {
                 return Ok(());
@@ -118,6 +121,9 @@ impl Logs {
 fn fresh<'n>(seen: &[u8], now: &'n [u8]) -> &'n [u8] {
     if now.starts_with(seen) {
         return &now[seen.len()..];
+    }
+    if seen.starts_with(now) {
+        return &[];
     }
     // The beginning was cut away: the longest end of what was seen that the new text begins with.
     let longest = seen.len().min(now.len()).min(64 << 10);
@@ -166,6 +172,7 @@ mod tests {
     fn only_what_is_new_is_shown() {
         assert_eq!(fresh(b"one\n", b"one\ntwo\n"), b"two\n");
         assert_eq!(fresh(b"", b"one\n"), b"one\n");
+        assert_eq!(fresh(b"one\n", b""), b"", "gone for a moment");
         assert_eq!(fresh(b"one\ntwo\n", b"two\nthree\n"), b"three\n");
         assert_eq!(fresh(b"old", b"new log"), b"new log");
     }
