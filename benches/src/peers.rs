@@ -10,7 +10,7 @@ use tidemill_runtime::Stopwatch;
 use crate::recorder::{Recorder, Role, Row, home};
 
 /// From PyPI, into a virtual environment of the benches' own.
-const PACKAGES: [&str; 3] = ["hyperqueue", "celery", "redis"];
+const PACKAGES: [&str; 4] = ["hyperqueue", "celery", "redis", "packaging"];
 /// GNU parallel and HyperQueue's Python API take several milliseconds a task; a tenth of the tasks tells their rate.
 const SLOW_SHARE: u64 = 10;
 
@@ -66,7 +66,7 @@ fn environment() -> Result<PathBuf> {
     if !python.exists() {
         call(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
     }
-    if call(Command::new(&python).args(["-c", "import hyperqueue, celery, redis"])).is_err() {
+    if call(Command::new(&python).args(["-c", "import hyperqueue, celery, redis, packaging"])).is_err() {
         call(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES))?;
     }
     Ok(python)

@@ -137,7 +137,7 @@ impl fmt::Display for HumanDuration {
         let (d, h, m) = (ms / 86_400_000, ms / 3_600_000 % 24, ms / 60_000 % 60);
         let s = (ms % 60_000) as f64 / 1000.0;
         match (d, h, m) {
-            (0, 0, 0) if ms % 1000 == 0 => write!(f, "{s:.0}s"),
+            (0, 0, 0) if ms.is_multiple_of(1000) => write!(f, "{s:.0}s"),
             (0, 0, 0) => write!(f, "{s:.1}s"),
             (0, 0, _) => write!(f, "{m}m{s:02.0}s"),
             (0, _, _) => write!(f, "{h}h{m:02}m"),

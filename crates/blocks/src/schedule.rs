@@ -66,6 +66,13 @@ impl Schedule {
         self.ledger.transact(vec![Statement::new(sql, vec![name.into(), holder.into()])]).await.map(drop)
     }
 
+    /// Ends the lease of whoever holds it. Only where no second process can be on the ledger: then its holder has been killed, and
+    /// waiting for the lease to end would be a stall.
+    pub async fn evict(&self, name: &str) -> Result<()> {
+        let sql = "UPDATE schedule_leases SET until_us = 0 WHERE name = $1";
+        self.ledger.transact(vec![Statement::new(sql, vec![name.into()])]).await.map(drop)
+    }
+
     /// Whether the tick at `at` of `name` is ours to act on: true for just one caller, and only if `at` is later than every tick
     /// taken before.
     pub async fn take_tick(&self, name: &str, at: Timestamp) -> Result<bool> {

@@ -27,6 +27,7 @@ pub mod audit;
 pub mod auth;
 pub mod batch;
 pub mod config;
+pub mod console;
 mod edges;
 pub mod error;
 pub mod fleet;

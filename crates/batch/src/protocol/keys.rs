@@ -99,9 +99,9 @@ pub fn pack(job: &str, stage: u32, range: u64, epoch: u64, seq: u64) -> Path {
     Path::from_iter(["jobs", job, "out", &stage.to_string(), &format!("{range}-{epoch}"), &format!("pack-{seq}")])
 }
 
-/// The end of a running task's log, while it runs.
-pub fn live_log(job: &str, stage: u32, task: u64) -> Path {
-    Path::from_iter(["jobs", job, "live", &stage.to_string(), &task.to_string()])
+/// The end of what a running task has written to `stream` (`stdout`, `stderr`), while it runs.
+pub fn live_log(job: &str, stage: u32, task: u64, stream: &str) -> Path {
+    Path::from_iter(["jobs", job, "live", &stage.to_string(), &task.to_string(), stream])
 }
 
 /// A segment of task statistics, Parquet.

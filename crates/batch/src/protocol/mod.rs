@@ -35,6 +35,9 @@ use tidemill_base::{Error, Result};
 /// The most tasks in one range; also how far before a task its output page may begin.
 pub const MAX_RANGE: u64 = 10_000;
 
+/// A finished range's fence is kept for so long: longer than any message about the range can live in a queue.
+pub const FENCE_KEPT: std::time::Duration = std::time::Duration::from_secs(15 * 24 * 3600);
+
 /// Encodes a protocol value.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     postcard::to_stdvec(value).map_err(|e| Error::internal("encode protocol value").with_source(e))

@@ -161,6 +161,10 @@ impl Leader<'_> {
         }
         if self.is_due("workers", WORKERS_EVERY) {
             let workers = workers::live_workers(self.shared.blocks.table.as_ref(), self.now()).await?;
+            for worker in &workers {
+                // A class becomes known by its first worker or its first job, whichever comes first.
+                self.shared.ensure_class(&worker.class).await?;
+            }
             self.core.on_workers(workers::capacity(&workers));
         }
         if self.is_due("audit", AUDIT_EVERY) {

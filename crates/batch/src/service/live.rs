@@ -1,6 +1,7 @@
 //! Statistics on their way into segments, and the picture of both that SQL sees.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tidemill_base::{Result, Timestamp};
@@ -28,9 +29,14 @@ pub(super) struct JobLive {
     pub ended: bool,
 }
 
+/// A job, its rows, and the ranges (stage, range) finished among them.
+pub(super) type DueRows = (String, Vec<LiveBatch>, Vec<(u32, u64)>);
+
 #[derive(Debug, Default)]
 pub(crate) struct LiveColumns {
     jobs: Mutex<BTreeMap<String, JobLive>>,
+    /// Whether what is here is all there is: only while this manager leads.
+    complete: AtomicBool,
     /// Held for writing while rows move from memory into a segment, so that nobody sees them twice or not at all.
     moving: RwLock<()>,
 }
@@ -55,6 +61,18 @@ impl LiveColumns {
     pub(super) fn replace(&self, batches: Vec<LiveBatch>, finished: Vec<(String, u32, u64)>, now: Timestamp) {
         self.jobs().clear();
         self.add(batches, finished, now);
+        self.complete.store(true, Ordering::Release);
+    }
+
+    /// Whether [`LiveColumns::picture`] knows every row. While it does not, the reports in the table have to be read.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
+    /// The leadership has ended: from now on another manager's reports are not seen here.
+    pub(super) fn let_go(&self) {
+        self.complete.store(false, Ordering::Release);
+        self.jobs().clear();
     }
 
     pub(super) fn job_ended(&self, job: &str) {
@@ -64,7 +82,7 @@ impl LiveColumns {
     }
 
     /// A job whose rows are due for a segment, with a copy of what it has.
-    pub(super) fn due(&self, is_due: impl Fn(&JobLive) -> bool) -> Option<(String, Vec<LiveBatch>, Vec<(u32, u64)>)> {
+    pub(super) fn due(&self, is_due: impl Fn(&JobLive) -> bool) -> Option<DueRows> {
         let jobs = self.jobs();
         let (id, live) = jobs.iter().find(|(_, j)| is_due(j))?;
         Some((id.clone(), live.batches.clone(), live.finished.clone()))
@@ -89,19 +107,24 @@ impl LiveColumns {
 
     pub(super) async fn picture(&self, ledger: &dyn Ledger, job: Option<&str>) -> Result<Picture> {
         let _still = self.moving.read().await;
-        let rows = match job {
-            Some(job) => {
-                ledger.query("SELECT path, task_rows, bytes FROM batch_segments WHERE job = $1 ORDER BY path", vec![job.into()]).await?
-            }
-            None => ledger.query("SELECT path, task_rows, bytes FROM batch_segments ORDER BY path", vec![]).await?,
-        };
-        let segments: Result<Vec<_>> = rows.iter().map(|r| Ok((r.text(0)?.to_owned(), r.uint(1)?, r.uint(2)?))).collect();
+        let segments = segments(ledger, job).await?;
         let live = self
             .jobs()
             .iter()
             .filter(|(id, _)| job.is_none_or(|j| j == id.as_str()))
             .flat_map(|(_, j)| j.batches.iter().cloned())
             .collect();
-        Ok(Picture { live, segments: segments? })
+        Ok(Picture { live, segments })
     }
+}
+
+/// The segments of one job or of all: path, rows, bytes.
+pub(super) async fn segments(ledger: &dyn Ledger, job: Option<&str>) -> Result<Vec<(String, u64, u64)>> {
+    let rows = match job {
+        Some(job) => {
+            ledger.query("SELECT path, task_rows, bytes FROM batch_segments WHERE job = $1 ORDER BY path", vec![job.into()]).await?
+        }
+        None => ledger.query("SELECT path, task_rows, bytes FROM batch_segments ORDER BY path", vec![]).await?,
+    };
+    rows.iter().map(|r| Ok((r.text(0)?.to_owned(), r.uint(1)?, r.uint(2)?))).collect()
 }

@@ -56,6 +56,8 @@ pub struct BatchSettings {
     pub reactor: ReactorSettings,
     /// How long leadership lasts without renewal; another manager takes over after it.
     pub lead_ttl: Duration,
+    /// No other manager can be on these blocks, so a lease found at the start was left by one that is gone and is not waited for.
+    pub sole: bool,
     /// A range delivered so often without being finished is taken apart, task by task.
     pub max_receives: u32,
     /// A job's statistics go into a segment when there are so many rows of it,
@@ -73,6 +75,7 @@ impl Default for BatchSettings {
         Self {
             reactor: ReactorSettings::default(),
             lead_ttl: Duration::from_secs(9),
+            sole: false,
             max_receives: 5,
             segment_rows: 65_536,
             segment_age: Duration::from_secs(30),
@@ -147,6 +150,9 @@ impl Manager {
 
     /// Statistics that are not in a segment yet, with the segments that are, as one consistent picture.
     pub async fn statistics(&self, job: Option<&str>) -> Result<live::Picture> {
+        if !self.shared.live.is_complete() {
+            return recover::picture(&self.shared, job).await;
+        }
         self.shared.live.picture(self.shared.blocks.ledger.as_ref(), job).await
     }
 
@@ -184,13 +190,17 @@ pub(crate) const LEASE: &str = "batch";
 
 async fn lead_when_possible(shared: &Arc<Shared>, tasks: &Tasks, shutdown: &Shutdown) -> Result<()> {
     let pause = shared.settings.lead_ttl / 3;
+    if shared.settings.sole {
+        shared.schedule.evict(LEASE).await?;
+    }
     while shutdown.phase().is_running() {
         match shared.schedule.lead(LEASE, &shared.holder, shared.settings.lead_ttl).await {
             Ok(Some(fence)) => {
                 tracing::info!(fence, "leading the batch system");
-                match lead::lead(shared, tasks, shutdown, fence).await {
-                    Ok(()) => {}
-                    Err(e) => tracing::warn!(error = %e.chain(), "leadership interrupted, reading the state back"),
+                let outcome = lead::lead(shared, tasks, shutdown, fence).await;
+                shared.live.let_go();
+                if let Err(e) = outcome {
+                    tracing::warn!(error = %e.chain(), "leadership interrupted, reading the state back");
                 }
                 if shutdown.phase().is_running() {
                     tidemill_runtime::sleep(Duration::from_millis(20)).await;

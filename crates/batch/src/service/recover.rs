@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
-use tidemill_base::{ErrorKind, Result};
+use tidemill_base::{Error, ErrorKind, Result};
 use tidemill_blocks::ledger::Ledger;
 use tidemill_blocks::table::{Condition, Write};
 
 use super::lead::read_reports;
+use super::live::{self, Picture};
 use super::{Shared, workers};
 use crate::model::{JobState, TaskColumns};
 use crate::protocol::{Control, RangeState, WorkItem, decode, encode, keys};
 use crate::reactor::{Core, LiveBatch};
 use crate::store;
+
+/// Reading statistics is tried again so often when rows move meanwhile.
+const PICTURE_TRIES: u32 = 10;
 
 /// The reactor's state as the ledger has it, and the statistics that are in no segment yet.
 pub(super) async fn core(shared: &Shared) -> Result<Core> {
@@ -103,8 +107,34 @@ pub(super) async fn fences(shared: &Shared, ranges: &[(String, u32, u64)]) -> Re
 }
 
 async fn live_columns(shared: &Shared) -> Result<()> {
+    let (batches, finished) = unflushed_columns(shared, None).await?;
+    shared.live.replace(batches, finished, shared.env.now());
+    Ok(())
+}
+
+/// What SQL sees while this manager does not lead (another does, or it has just been started): the same as a leader's, read from the
+/// reports. `Unavailable` when rows moved into segments during each of some tries.
+pub(super) async fn picture(shared: &Shared, job: Option<&str>) -> Result<Picture> {
+    let ledger = shared.blocks.ledger.as_ref();
+    let mut segments = live::segments(ledger, job).await?;
+    for _ in 0..PICTURE_TRIES {
+        let (live, _) = unflushed_columns(shared, job).await?;
+        let now = live::segments(ledger, job).await?;
+        if now == segments {
+            return Ok(Picture { live, segments });
+        }
+        segments = now;
+    }
+    Err(Error::unavailable("statistics kept moving while they were read; ask again"))
+}
+
+type Unflushed = (Vec<LiveBatch>, Vec<(String, u32, u64)>);
+
+/// The folded reports that are in no segment, and the ranges among them that are finished.
+async fn unflushed_columns(shared: &Shared, job: Option<&str>) -> Result<Unflushed> {
     let (mut batches, mut finished) = (Vec::new(), Vec::new());
-    for range in store::unflushed(shared.blocks.ledger.as_ref() as &dyn Ledger).await? {
+    let ranges = store::unflushed(shared.blocks.ledger.as_ref() as &dyn Ledger).await?;
+    for range in ranges.into_iter().filter(|r| job.is_none_or(|j| j == r.job)) {
         for (seq, report) in read_reports(shared, &range.job, range.stage, range.range, range.flushed_seq).await? {
             if seq > range.folded_seq {
                 break;
@@ -129,6 +159,5 @@ async fn live_columns(shared: &Shared) -> Result<()> {
             finished.push((range.job, range.stage, range.range));
         }
     }
-    shared.live.replace(batches, finished, shared.env.now());
-    Ok(())
+    Ok((batches, finished))
 }

@@ -9,7 +9,7 @@ use tidemill_blocks::table::{Condition, Write};
 use super::Shared;
 use super::lead::Leader;
 use crate::model::JobState;
-use crate::protocol::{RangeState, WorkItem, decode, encode, keys};
+use crate::protocol::{FENCE_KEPT, RangeState, WorkItem, decode, encode, keys};
 
 /// Ends the ranges of cancelled jobs that no live worker holds.
 pub(super) async fn cancelled(leader: &mut Leader<'_>) -> Result<()> {
@@ -82,7 +82,12 @@ async fn take_over(shared: &Shared, job: &str, stage: u32, range: u64) -> Result
             (fence(held.epoch + 1, held.seq, held.settled), Condition::Version(item.version))
         }
     };
-    match shared.blocks.table.transact(keys::STATE_TABLE, vec![Write::put(key, encode(&state)?, condition)]).await {
+    match shared
+        .blocks
+        .table
+        .transact(keys::STATE_TABLE, vec![Write::put(key, encode(&state)?, condition).expiring(now + FENCE_KEPT)])
+        .await
+    {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == ErrorKind::Conflict => Ok(false),
         Err(e) => Err(e),

@@ -26,8 +26,8 @@ impl Drivers {
     pub(super) fn open(config: &ServerConfig, env: &Env, url: &str, ca: Option<PathBuf>) -> Result<Self> {
         let data = &config.server.data;
         let embedded = Embedded::open(data, env.clone())?;
-        let ledger = Arc::new(SqliteLedger::open(&data.join("ledger.sqlite"), env.clone())?);
-        let key = load_or_create_key(&data.join("grants.key"), env)?;
+        let ledger = Arc::new(SqliteLedger::open(data.join("ledger.sqlite"), env.clone())?);
+        let key = load_or_create_key(data.join("grants.key"), env)?;
         let endpoint = (!config.server.s3_listen.is_empty()).then(|| format!("http://{}", config.server.s3_listen));
         let grants = Arc::new(EmbeddedGrants::new(key, env.clone(), endpoint));
         let fleet = Arc::new(LocalFleet::open(LocalFleetSettings::new(data.clone(), member(data, url, ca.as_deref())?), env.clone())?);

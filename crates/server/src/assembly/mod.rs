@@ -27,7 +27,7 @@ use crate::config::{ServerConfig, parse_address};
 use crate::fleet::{Scaler, ScalerSettings};
 use crate::internal::WorkerReach;
 use crate::listen::{self, Identity, bind, check_exposure};
-use crate::{AppState, Edges, batch, fleet, internal, objects, openapi, queues, router, s3, sql};
+use crate::{AppState, Edges, batch, console, fleet, internal, objects, openapi, queues, router, s3, sql};
 
 /// When the server was started.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +84,9 @@ impl Server {
         let (min, max) = config.fleet.bounds()?;
         let sink = Arc::new(sql::ParquetSink { price });
         let state = AppState::new(blocks.clone(), env.clone(), tasks.clone(), config, identity.is_some()).await?;
-        let manager = Manager::new(blocks.clone(), env.clone(), BatchSettings::default(), sink).await?;
+        // The embedded drivers lock the data folder.
+        let settings = BatchSettings { sole: true, ..BatchSettings::default() };
+        let manager = Manager::new(blocks.clone(), env.clone(), settings, sink).await?;
         let data = state.config.server.data.clone();
         state.auth.ensure_admin_token(&data).await?;
         tokens::ensure_worker_token(&state.auth, &data).await?;
@@ -162,6 +164,7 @@ pub fn edges(state: &AppState) -> Edges {
     let reach = WorkerReach { objects: vec![String::new()], ..WorkerReach::default() };
     Edges::new()
         .public(openapi::routes())
+        .public(console::routes())
         .api(batch::routes())
         .api(fleet::routes())
         .api(queues::routes())

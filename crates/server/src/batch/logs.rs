@@ -17,6 +17,8 @@ use crate::error::ApiResult;
 
 /// No more of one log than this goes into one answer.
 const MAX_LOG_BYTES: u64 = 16 << 20;
+/// What a task writes to.
+const STREAMS: [&str; 2] = ["stdout", "stderr"];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,17 +38,19 @@ pub(super) async fn read(
     me.require(Role::Viewer)?;
     read::job(state.blocks.ledger.as_ref(), &id).await?;
     let stream = query.stream.as_deref().unwrap_or("both");
-    if !["stdout", "stderr", "both"].contains(&stream) {
+    if stream != "both" && !STREAMS.contains(&stream) {
         return Err(Error::invalid(format!("`stream={stream}` is none of stdout, stderr and both")).into());
     }
     let workers = live_workers(state.blocks.table.as_ref(), state.env.now()).await?;
-    let live = workers.iter().flat_map(|w| &w.running).any(|t| t.job == id && t.stage == stage && t.task == task);
+    let running = workers.iter().flat_map(|w| &w.running).find(|t| t.job == id && t.stage == stage && t.task == task);
+    let outputs = outputs_of(&state, &id, stage, task).await?;
+    // A heartbeat is a moment old: what it says is running may have settled since.
+    let live = running.is_some_and(|r| outputs.iter().all(|o| o.attempt < r.attempt));
     let kind = (header::CONTENT_TYPE, "text/plain; charset=utf-8");
     if live && query.attempt.is_none() {
-        let text = objects::get_opt(state.blocks.objects.as_ref(), &keys::live_log(&id, stage, task)).await?.unwrap_or_default();
+        let text = live_text(&state, &id, stage, task, stream).await?;
         return Ok(([kind], [(LIVE, "true")], text).into_response());
     }
-    let outputs = outputs_of(&state, &id, stage, task).await?;
     let wanted = outputs.iter().find(|o| query.attempt.is_none_or(|a| a == o.attempt));
     let text = match wanted {
         Some(output) => text_of(&state, output, stream).await?,
@@ -56,10 +60,19 @@ pub(super) async fn read(
     Ok(([kind], text).into_response())
 }
 
+async fn live_text(state: &AppState, job: &str, stage: u32, task: u64, stream: &str) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for name in STREAMS.into_iter().filter(|name| stream == *name || stream == "both") {
+        let path = keys::live_log(job, stage, task, name);
+        out.extend_from_slice(&objects::get_opt(state.blocks.objects.as_ref(), &path).await?.unwrap_or_default());
+    }
+    Ok(out)
+}
+
 async fn text_of(state: &AppState, output: &TaskOutput, stream: &str) -> Result<Vec<u8>> {
     let store = state.blocks.objects.as_ref();
     let mut out = Vec::new();
-    for (name, file) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
+    for (name, file) in STREAMS.into_iter().zip([&output.stdout, &output.stderr]) {
         if let Some(file) = file
             && (stream == name || stream == "both")
         {

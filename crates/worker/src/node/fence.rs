@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidemill_base::{Env, Error, ErrorKind, Result, RunSet};
 use tidemill_batch::protocol::keys::STATE_TABLE;
-use tidemill_batch::protocol::{Claim, Control, RangeState, Report, WorkItem, claim as decide, decode, encode, keys};
+use tidemill_batch::protocol::{Claim, Control, FENCE_KEPT, RangeState, Report, WorkItem, claim as decide, decode, encode, keys};
 use tidemill_blocks::table::{Condition, Key, Table, Write};
 use tidemill_runtime::sleep;
 
@@ -130,7 +130,8 @@ impl Fence {
         {
             return Ok(hold);
         }
-        writes.insert(0, Write::put(self.key.clone(), encode(&next)?, Condition::Version(self.version)));
+        let put = Write::put(self.key.clone(), encode(&next)?, Condition::Version(self.version));
+        writes.insert(0, if next.finished { put.expiring(self.env.now() + FENCE_KEPT) } else { put });
         match self.table.transact(STATE_TABLE, writes).await {
             Ok(versions) => {
                 (self.state, self.version) = (next, versions.first().copied().unwrap_or(0));

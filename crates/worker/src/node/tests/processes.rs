@@ -241,7 +241,7 @@ async fn the_log_of_a_running_task_can_be_read_and_goes_with_it() {
     rig.stage(0, shell("echo first; sleep 3; echo second; sleep 1")).await;
     let range = rig.release(0, 0, 1).await;
     let started = rig.start("w", &Runners::processes());
-    let path = keys::live_log(JOB, 0, 0);
+    let path = keys::live_log(JOB, 0, 0, "stdout");
     let read = async || objects::get_opt(rig.blocks.objects.as_ref(), &path).await.unwrap();
     rig.until("a live log", async || read().await.is_some_and(|b| b == "first\n")).await;
     assert!(!rig.fold(0, range).await.finished);

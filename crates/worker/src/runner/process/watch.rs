@@ -9,7 +9,7 @@ use std::path::{Path as FsPath, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use object_store::path::Path;
 use tidemill_batch::protocol::keys;
 use tidemill_runtime::Stopwatch;
@@ -25,6 +25,8 @@ const TICK: Duration = Duration::from_millis(200);
 /// Tasks that have run for so long are looked at more closely: their whole process group, and their logs.
 const LONG: Duration = Duration::from_secs(1);
 const LIVE_LOG_BYTES: u64 = 64 << 10;
+/// The streams in the order of [`Current::logs`].
+const STREAMS: [&str; 2] = ["stdout", "stderr"];
 const LIVE_LOG_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Something to do about the live log of a running task.
@@ -52,7 +54,7 @@ pub(super) enum EndedBy {
 pub(super) struct Live {
     next: Duration,
     pause: Duration,
-    seen: u64,
+    seen: [u64; 2],
     pub(super) written: bool,
 }
 
@@ -91,7 +93,7 @@ impl Current {
             term_sent: None,
             killed: false,
             peak_memory: 0,
-            live: Live { next: LONG, pause: LONG, seen: 0, written: false },
+            live: Live { next: LONG, pause: LONG, seen: [0; 2], written: false },
             logs: [folder.stdout.clone(), folder.stderr.clone()],
             container,
         }
@@ -143,27 +145,27 @@ impl Current {
         next.saturating_sub(ran)
     }
 
-    /// The end of the log, if it has grown and its time has come.
-    fn live_log(&mut self) -> Option<Bytes> {
+    /// The ends of the streams that have grown, if their time has come. Each stream has an object of its own: joined, what is new in
+    /// one would stand in the middle of what was read before.
+    fn live_logs(&mut self) -> Vec<(&'static str, Bytes)> {
         let ran = self.watch.elapsed();
         if ran < self.live.next {
-            return None;
+            return Vec::new();
         }
-        let lens = self.logs.each_ref().map(|l| l.len().unwrap_or(0));
-        let len = lens.iter().sum();
         self.live.next = ran + self.live.pause;
-        if len <= self.live.seen {
-            return None;
+        let mut grown = Vec::new();
+        for ((stream, log), seen) in STREAMS.into_iter().zip(&self.logs).zip(&mut self.live.seen) {
+            let len = log.len().unwrap_or(0);
+            if len > *seen {
+                *seen = len;
+                grown.push((stream, log.tail(LIVE_LOG_BYTES).map(|(bytes, _)| bytes).unwrap_or_default()));
+            }
         }
-        self.live.seen = len;
-        self.live.pause = (self.live.pause + LONG).min(LIVE_LOG_PAUSE_MAX);
-        self.live.written = true;
-        let share = if lens.iter().all(|l| *l > 0) { LIVE_LOG_BYTES / 2 } else { LIVE_LOG_BYTES };
-        let mut tail = BytesMut::new();
-        for log in &self.logs {
-            tail.extend_from_slice(&log.tail(share).map(|(bytes, _)| bytes).unwrap_or_default());
+        if !grown.is_empty() {
+            self.live.pause = (self.live.pause + LONG).min(LIVE_LOG_PAUSE_MAX);
+            self.live.written = true;
         }
-        Some(tail.freeze())
+        grown
     }
 
     /// Gives disk space back when a log has grown far beyond what will be kept of it.
@@ -231,7 +233,9 @@ impl Watch {
     /// The task has ended, and its log is elsewhere.
     pub(super) fn remove_live(&self, range: &OpenRange, task: u64) {
         // Nobody listens any more when the worker is going.
-        drop(self.live.send(LiveLog::Remove(live_path(range, task))));
+        for stream in STREAMS {
+            drop(self.live.send(LiveLog::Remove(live_path(range, task, stream))));
+        }
     }
 
     /// Watches until it is stopped.
@@ -264,9 +268,12 @@ impl Watch {
             let mut cell = cell.lock();
             let Some(current) = cell.as_mut() else { continue };
             pause = pause.min(current.look(self.grace, &groups));
-            if let Some(tail) = current.live_log() {
-                drop(self.live.send(LiveLog::Put(live_path(&current.range, current.task), tail)));
+            let grown = current.live_logs();
+            if !grown.is_empty() {
                 current.trim_logs(shared.log_bytes);
+            }
+            for (stream, tail) in grown {
+                drop(self.live.send(LiveLog::Put(live_path(&current.range, current.task, stream), tail)));
             }
             note_memory(&shared.floor, current);
         }
@@ -280,8 +287,8 @@ fn note_memory(floor: &Floor, current: &Current) {
     }
 }
 
-fn live_path(range: &OpenRange, task: u64) -> Path {
-    keys::live_log(&range.item.job, range.item.stage, task)
+fn live_path(range: &OpenRange, task: u64, stream: &str) -> Path {
+    keys::live_log(&range.item.job, range.item.stage, task, stream)
 }
 
 /// Resident bytes of one process.
