@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tidemill_base::Timestamp;
+use tidemill_blocks::ledger::Statement;
 
 use super::effects::{DeadTask, LiveBatch};
 use super::{Core, Exception, RangeWrite, StageEntry};
@@ -58,8 +59,7 @@ impl Core {
             self.effects.ledger.push(store::exception_delete(job, stage, task));
         }
         for runs in [&returned, &cancelled] {
-            let stopped: u64 = runs.iter().map(|r| r.1).sum();
-            if wanted == Wanted::Cancel { s.cancelled += stopped } else { give_back(s, runs, now) }
+            if wanted == Wanted::Cancel { self.effects.ledger.extend(cancel_runs(s, job, stage, runs)) } else { give_back(s, runs, now) }
         }
         let retry = &spec.stages[stage as usize].retry;
         for failure in &failed {
@@ -92,22 +92,22 @@ impl Core {
         let (attempt, single) = (r.attempt, r.unsettled() == 1);
         let rest: Vec<(u64, u64)> = unsettled_runs(r);
         if wanted == Wanted::Cancel {
-            s.cancelled += rest.iter().map(|r| r.1).sum::<u64>();
+            self.effects.ledger.extend(cancel_runs(s, job, stage, &rest));
         } else if lost && single {
             let message = "the worker was lost each time this task was running".to_owned();
             let failure = TaskFailure { task: rest[0].0, class: FailureClass::LostWorker, exit: None, signal: None, message };
             settle_runs(s, range, &rest);
             self.fail(job, stage, &spec.stages[stage as usize].retry, &failure, attempt, "", wanted, now);
         } else if lost {
-            // One of them may be the poison: from now on each goes alone.
+            // One of them may be the poison: from now on each goes alone. This is written down, for the next manager must know it too:
+            // the range is finished and the tasks are not among the pending, so nothing else tells that they are still to be done.
             for task in rest.iter().flat_map(|(start, len)| *start..start + len) {
-                let e = s.exceptions.entry(task).or_insert(Exception {
-                    attempts: attempt - 1,
-                    class: FailureClass::LostWorker,
-                    due: None,
-                    dead: false,
-                });
-                e.due = Some(now);
+                let (class, attempts) = (FailureClass::LostWorker, attempt.saturating_sub(1));
+                s.exceptions.insert(task, Exception { attempts, class, due: Some(now), dead: false });
+                let message = "the worker was lost each time while this task or others of its range were running".to_owned();
+                let failure = TaskFailure { task, class, exit: None, signal: None, message };
+                let write = ExceptionWrite { failure: &failure, attempts, worker: "", due: Some(now), at: now };
+                self.effects.ledger.push(store::exception_upsert(job, stage, &write));
             }
         } else {
             give_back(s, &rest, now);
@@ -127,9 +127,9 @@ impl Core {
             // A worker that finishes a range has settled all of it; should it not have, nothing is lost.
             let rest = unsettled_runs(&r);
             if wanted == Wanted::Cancel {
-                s.cancelled += rest.iter().map(|r| r.1).sum::<u64>()
+                self.effects.ledger.extend(cancel_runs(s, job, stage, &rest));
             } else {
-                give_back(s, &rest, now)
+                give_back(s, &rest, now);
             }
             self.effects.finished_ranges.push((job.to_owned(), stage, range));
             RangeWrite::Finished(r)
@@ -220,6 +220,20 @@ fn unsettled_runs(r: &super::Outstanding) -> Vec<(u64, u64)> {
     let mut rest = tidemill_base::RunSet::from_run(r.start, r.len);
     rest.subtract(&r.settled);
     rest.runs().collect()
+}
+
+/// Counts tasks as cancelled. What failed attempts they had behind them is forgotten, and the statements that forget it are returned:
+/// a task that will not run again must not be read back as one that waits for its next attempt.
+fn cancel_runs(s: &mut StageEntry, job: &str, stage: u32, runs: &[(u64, u64)]) -> Vec<Statement> {
+    let mut forgotten = Vec::new();
+    for &(start, len) in runs {
+        s.cancelled += len;
+        forgotten.extend(s.exceptions.range(start..start + len).filter(|(_, e)| !e.dead).map(|(t, _)| *t));
+    }
+    for task in &forgotten {
+        s.exceptions.remove(task);
+    }
+    forgotten.into_iter().map(|task| store::exception_delete(job, stage, task)).collect()
 }
 
 /// Makes tasks releasable again: those with failed attempts behind them as retries, the others as if never released.

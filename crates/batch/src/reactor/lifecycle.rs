@@ -30,12 +30,12 @@ impl Core {
     /// Somebody wants the job to run, to pause, or to stop.
     pub(crate) fn on_wanted(&mut self, id: &str, wanted: Wanted, now: Timestamp) {
         let Some(job) = self.jobs.get_mut(id) else { return };
-        if job.wanted == Wanted::Cancel {
+        // A wish that arrives after the end must not be remembered either, or a retry would still find it.
+        if job.wanted == Wanted::Cancel || job.state.is_final() {
             return;
         }
         job.wanted = wanted;
         job.state = match (wanted, job.state) {
-            (_, s) if s.is_final() => return,
             (Wanted::Run, JobState::Paused) if job.started_at.is_some() => JobState::Running,
             (Wanted::Run, JobState::Paused) => JobState::Waiting,
             (Wanted::Run, s) => s,
@@ -84,6 +84,9 @@ impl Core {
         }
         if job.state.is_final() {
             job.state = JobState::Running;
+            // It may have come to its end while it was paused; workers would hand everything back.
+            job.wanted = Wanted::Run;
+            self.effects.control.push((id.to_owned(), Control::Run));
         }
         job.finished_at = None;
         job.reason.clear();
@@ -107,6 +110,10 @@ impl Core {
                 s.state = StageState::Open;
             }
             self.dirty_stages.insert((id.to_owned(), stage));
+        }
+        // Cancelled meanwhile: only now is it known how many tasks that were.
+        if job.wanted == Wanted::Cancel {
+            self.drop_unreleased(id);
         }
     }
 

@@ -140,10 +140,11 @@ impl Core {
                 out.ledger.push(store::job_update(&job, entry));
                 if entry.state.is_final() {
                     out.finished_jobs.push((job.clone(), entry.state));
-                    self.jobs.remove(&job);
                 }
             }
         }
+        // Those that ended, and those that were read back for a command that came to nothing.
+        self.jobs.retain(|_, entry| !entry.state.is_final());
         Ok(out)
     }
 

@@ -12,7 +12,7 @@ use crate::model::{
     ChainMode, FailureClass, InputSpec, JobSpec, JobState, KeepSpec, OutputSpec, Resources, RetrySpec, RunSpec, StageSpec, StageState,
     SuccessSpec, TaskColumns, TaskFailure, TaskStat, UpstreamPolicy, Wanted,
 };
-use crate::protocol::{Report, WorkItem};
+use crate::protocol::{Control, Report, WorkItem};
 
 fn stage(name: &str, input: InputSpec) -> StageSpec {
     StageSpec {
@@ -399,4 +399,96 @@ fn range_lengths_follow_time_experience_and_what_is_left() {
     assert_eq!(range_len(1_000_000, 0.5, 1_000_000, two, 2e6), crate::protocol::MAX_RANGE);
     assert_eq!(range_len(1_000_000, 60e6, 1000, two, 2e6), 1, "long tasks go alone");
     assert_eq!(range_len(100, 10_000.0, 1000, two, 2e6), 25, "the end is shared out");
+}
+
+/// Statements on exceptions that wait in the effects.
+fn exception_writes(b: &Bench, verb: &str) -> usize {
+    b.core.effects.ledger.iter().filter(|s| s.sql.starts_with(verb) && s.sql.contains("batch_exceptions")).count()
+}
+
+#[test]
+fn tasks_cancelled_during_their_next_attempt_do_not_wait_for_another() {
+    let mut b = Bench::new();
+    b.submit("j1", "ann", 0, vec![stage("a", array(3))]);
+    b.tick();
+    while let Some(item) = b.queue.pop() {
+        b.settle(&item, |_, _, _| Some(FailureClass::Exit));
+        b.tick();
+        if b.core.jobs["j1"].stages[0].exceptions.len() == 3 {
+            break;
+        }
+    }
+    b.clock.advance(Duration::from_secs(60));
+    b.tick();
+    let again = std::mem::take(&mut b.queue);
+    assert_eq!(again.iter().map(|i| i.len).sum::<u64>(), 3, "all three are out again");
+    b.core.on_wanted("j1", Wanted::Cancel, b.env.now());
+    for item in &again {
+        let mut report = b.report(item);
+        report.cancelled = vec![(item.start, item.len)];
+        b.core.on_report("j1", 0, item.range, 1, &report, b.env.now());
+    }
+    // What stays in the ledger would be read back as a task that is tried again.
+    assert_eq!(exception_writes(&b, "DELETE"), 3);
+    assert!(b.core.jobs["j1"].stages[0].exceptions.is_empty());
+    assert_eq!(b.core.jobs["j1"].stages[0].cancelled, 3);
+}
+
+#[test]
+fn tasks_of_a_range_taken_apart_are_written_down_since_a_paused_job_releases_none_of_them() {
+    let mut b = Bench::new();
+    b.submit("j1", "ann", 0, vec![stage("a", array(20))]);
+    b.tick();
+    let item = b.queue.remove(0);
+    assert!(item.len > 1);
+    b.core.on_wanted("j1", Wanted::Pause, b.env.now());
+    b.core.on_range_revoked("j1", 0, item.range, true, b.env.now());
+    assert_eq!(exception_writes(&b, "INSERT") as u64, item.len);
+}
+
+#[test]
+fn a_job_that_ended_paused_runs_when_its_failed_tasks_are_retried() {
+    let mut b = Bench::new();
+    b.submit("j1", "ann", 0, vec![stage("a", array(1))]);
+    b.tick();
+    let item = b.queue.remove(0);
+    b.core.on_wanted("j1", Wanted::Pause, b.env.now());
+    b.settle(&item, |_, _, _| Some(FailureClass::Start));
+    b.core.settle(b.env.now());
+    assert_eq!(b.core.jobs["j1"].state, JobState::Failed);
+    let _paused = std::mem::take(&mut b.core.effects.control);
+    b.core.on_retry("j1", None, b.env.now());
+    assert_eq!((b.core.jobs["j1"].state, b.core.jobs["j1"].wanted), (JobState::Running, Wanted::Run));
+    assert_eq!(b.core.effects.control, vec![("j1".to_owned(), Control::Run)], "workers are told as well");
+}
+
+#[test]
+fn a_wish_that_comes_after_the_end_does_not_keep_failed_tasks_from_being_retried() {
+    let mut b = Bench::new();
+    b.submit("j1", "ann", 0, vec![stage("a", array(1))]);
+    b.tick();
+    let item = b.queue.remove(0);
+    b.settle(&item, |_, _, _| Some(FailureClass::Start));
+    b.core.settle(b.env.now());
+    b.core.on_wanted("j1", Wanted::Cancel, b.env.now());
+    b.core.on_retry("j1", None, b.env.now());
+    b.run(|_, _, _| None);
+    assert_eq!(b.ended["j1"], JobState::Succeeded);
+}
+
+#[test]
+fn a_grouping_stage_that_is_opened_after_the_cancel_counts_its_tasks_as_cancelled() {
+    let mut b = Bench::new();
+    b.submit("j1", "ann", 0, vec![stage("a", array(1)), stage("b", after("a", ChainMode::Group { key: "(.)".into() }))]);
+    b.tick();
+    let item = b.queue.remove(0);
+    b.settle(&item, |_, _, _| None);
+    b.core.settle(b.env.now());
+    assert!(b.core.jobs["j1"].stages[1].opening);
+    b.core.on_wanted("j1", Wanted::Cancel, b.env.now());
+    b.core.on_stage_opened("j1", &[(1, 5)]);
+    let s = &b.core.jobs["j1"].stages[1];
+    assert_eq!((s.total, s.cancelled, s.pending.len()), (5, 5, 0));
+    b.tick();
+    assert_eq!(b.ended["j1"], JobState::Cancelled);
 }

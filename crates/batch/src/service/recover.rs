@@ -48,8 +48,15 @@ pub(super) async fn adopt(shared: &Shared, core: &mut Core, job: &str) -> Result
 async fn resolve_dependencies(shared: &Shared, core: &mut Core, job: &str) -> Result<()> {
     let Some(entry) = core.jobs.get(job) else { return Ok(()) };
     for dependency in entry.unmet.clone() {
-        let rows = shared.blocks.ledger.query("SELECT state FROM batch_jobs WHERE id = $1", vec![dependency.as_str().into()]).await?;
-        let state = rows.first().map(|r| r.text(0)).transpose()?.and_then(JobState::from_word);
+        // The reactor is ahead of the ledger: a job that has just ended in it will not be spoken of again.
+        let state = match core.jobs.get(&dependency) {
+            Some(live) => Some(live.state),
+            None => {
+                let sql = "SELECT state FROM batch_jobs WHERE id = $1";
+                let rows = shared.blocks.ledger.query(sql, vec![dependency.as_str().into()]).await?;
+                rows.first().map(|r| r.text(0)).transpose()?.and_then(JobState::from_word)
+            }
+        };
         let now = shared.env.now();
         match state {
             Some(s) if s.is_final() => core.on_job_ended(&dependency, s, now),
