@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, afterEach, before, test } from 'node:test';
 import * as browser from './browser.mjs';
 import * as server from './server.mjs';
 
@@ -25,6 +25,11 @@ before(async () => {
 after(async () => {
   await chrome?.close();
   await mill?.stop();
+});
+
+/** What the page showed when a test failed says more than the name of what it lacked. */
+afterEach(async (t) => {
+  if (SHOTS && !t.passed) await shot(`failed-${t.name.replaceAll(/\W+/g, '-').slice(0, 40)}`).catch(() => undefined);
 });
 
 const button = (name) => page.getByRole('button', { name, exact: true });
@@ -120,7 +125,7 @@ test('a job that runs is paused, resumed, followed by its log and cancelled', as
   await shot('job-running');
 
   await page.getByRole('link', { name: /\d+ running$/ }).first().click();
-  await page.getByRole('link', { name: /^Log of task 0,/ }).click({ timeout: JOB_MS });
+  await page.getByRole('link', { name: /^Log of task \d+,/ }).first().click({ timeout: JOB_MS });
   const log = page.getByLabel('Log text');
   await log.getByText('tick 1 of').waitFor({ timeout: JOB_MS });
   const before = (await log.textContent()).length;
