@@ -35,6 +35,8 @@ use crate::faulty::{Component, FaultPlan, Faults};
 pub const EPOCH: Timestamp = Timestamp::from_millis(1_704_067_200_000);
 /// The variable that names one seed to run instead of many.
 pub const SEED_VARIABLE: &str = "TIDEMILL_SIM_SEED";
+/// The variable that names the first seed of a sweep, when that is not 0.
+pub const FIRST_VARIABLE: &str = "TIDEMILL_SIM_FIRST";
 
 /// All blocks in memory, without a thread and without a fault.
 pub fn memory_blocks(env: &Env) -> Result<Blocks> {
@@ -190,23 +192,24 @@ pub fn run_and_replay<T>(seed: u64, limit: Duration, scenario: impl AsyncFn(&Sim
     )))
 }
 
-/// Runs `scenario` on the seeds `0..count`, or on the one that [`SEED_VARIABLE`] names. Each tenth is run twice, to see that it
-/// replays.
+/// Runs `scenario` on `count` seeds from 0 or from [`FIRST_VARIABLE`], or on the one that [`SEED_VARIABLE`] names. Each tenth is run
+/// twice, to see that it replays.
 ///
 /// # Panics
 /// When a seed fails, after printing the end of its trace and how to run it again.
 pub fn sweep(count: u64, limit: Duration, scenario: impl AsyncFn(&Sim) -> Result<()>) {
-    if let Some(seed) = chosen_seed() {
+    if let Some(seed) = seed_from(SEED_VARIABLE) {
         return one_of_sweep(seed, limit, true, &scenario);
     }
-    for seed in 0..count {
+    let first = seed_from(FIRST_VARIABLE).unwrap_or(0);
+    for seed in first..first.saturating_add(count) {
         one_of_sweep(seed, limit, seed % 10 == 0, &scenario);
     }
 }
 
-fn chosen_seed() -> Option<u64> {
-    let text = std::env::var(SEED_VARIABLE).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{SEED_VARIABLE} is `{text}`, which is not a seed; give it a whole number")))
+fn seed_from(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is `{text}`, which is not a seed; give it a whole number")))
 }
 
 fn one_of_sweep(seed: u64, limit: Duration, replay: bool, scenario: &impl AsyncFn(&Sim) -> Result<()>) {

@@ -73,6 +73,12 @@ impl Schedule {
         self.ledger.transact(vec![Statement::new(sql, vec![name.into()])]).await.map(drop)
     }
 
+    /// The last tick of `name` that anybody has taken.
+    pub async fn last_tick(&self, name: &str) -> Result<Option<Timestamp>> {
+        let rows = self.ledger.query("SELECT last_us FROM schedule_ticks WHERE name = $1", vec![name.into()]).await?;
+        rows.first().map(|r| r.int(0).map(Timestamp)).transpose()
+    }
+
     /// Whether the tick at `at` of `name` is ours to act on: true for just one caller, and only if `at` is later than every tick
     /// taken before.
     pub async fn take_tick(&self, name: &str, at: Timestamp) -> Result<bool> {

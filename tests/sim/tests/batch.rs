@@ -1,4 +1,5 @@
-//! A thousand seeds and more: `TIDEMILL_SIM_SEEDS=N` for another number, `TIDEMILL_SIM_SEED=N` for one of them alone.
+//! A thousand seeds and more: `TIDEMILL_SIM_SEEDS=N` for another number, `TIDEMILL_SIM_FIRST=N` for another beginning,
+//! `TIDEMILL_SIM_SEED=N` for one of them alone.
 
 use std::time::Duration;
 

@@ -69,6 +69,11 @@ pub fn control_job(job: &str) -> Key {
     Key::new("job", Bytes::copy_from_slice(job.as_bytes()))
 }
 
+/// Who leads: in the control table too, so that a manager that does not lead any more cannot ask anything of workers.
+pub fn control_leader() -> Key {
+    Key::new("leader", Bytes::new())
+}
+
 /// What is asked of one worker.
 pub fn control_worker(id: &str) -> Key {
     Key::new("worker", Bytes::copy_from_slice(id.as_bytes()))

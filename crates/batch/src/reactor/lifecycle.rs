@@ -1,6 +1,6 @@
 //! Jobs and stages come, wait, start, open, are paused or cancelled, and end.
 
-use tidemill_base::{Result, RunSet, Timestamp};
+use tidemill_base::{Error, ErrorKind, Result, RunSet, Timestamp};
 
 use super::{Core, JobEntry, StageEntry};
 use crate::model::{ChainMode, InputSpec, JobSpec, JobState, StageState, UpstreamPolicy, Wanted};
@@ -101,6 +101,11 @@ impl Core {
     /// The tasks of a grouping stage have been found, and with them the totals of stages behind it: `(stage, total)`, it first.
     pub(crate) fn on_stage_opened(&mut self, id: &str, totals: &[(u32, u64)]) {
         let Some(job) = self.jobs.get_mut(id) else { return };
+        if job.wanted != Wanted::Cancel && !job.reason.is_empty() {
+            // It could not be opened before.
+            job.reason.clear();
+            self.dirty_jobs.insert(id.to_owned());
+        }
         for (at, &(stage, total)) in totals.iter().enumerate() {
             let Some(s) = job.stages.get_mut(stage as usize) else { continue };
             s.total = total;
@@ -117,12 +122,15 @@ impl Core {
         }
     }
 
-    /// The tasks of a grouping stage cannot be found, now or ever.
-    pub(crate) fn on_stage_unopenable(&mut self, id: &str, stage: u32, why: &str, now: Timestamp) {
+    /// The tasks of a grouping stage cannot be found: not now, which is tried again, or not ever.
+    pub(crate) fn on_stage_unopenable(&mut self, id: &str, stage: u32, why: &Error, now: Timestamp) {
         let Some(job) = self.jobs.get_mut(id) else { return };
-        job.reason = format!("stage {}: {why}", job.spec.stages[stage as usize].name);
+        job.reason = format!("stage {}: {}", job.spec.stages[stage as usize].name, why.chain());
         job.stages[stage as usize].opening = false;
-        self.on_wanted(id, Wanted::Cancel, now);
+        self.mark_job(id);
+        if why.kind() != ErrorKind::Unavailable {
+            self.on_wanted(id, Wanted::Cancel, now);
+        }
     }
 
     /// The inputs of a job that was due have been cut into tasks, or cannot be.
@@ -133,7 +141,10 @@ impl Core {
             Ok(stages) => {
                 job.stages = stages;
                 job.cut = true;
+                job.reason.clear();
             }
+            // It stays due, so it is tried again.
+            Err(e) if e.kind() == ErrorKind::Unavailable => job.reason = format!("its inputs cannot be read now: {}", e.chain()),
             Err(e) => {
                 job.reason = e.chain();
                 job.state = JobState::Failed;

@@ -1,7 +1,7 @@
 //! Submits copies of jobs on their cron lines: once per tick, however many managers run. Ticks missed while no manager ran are made
 //! up for by one.
 
-use tidemill_base::{Result, Timestamp};
+use tidemill_base::{ErrorKind, Result, Timestamp};
 
 use super::lead::Leader;
 use super::submit::Submit;
@@ -22,18 +22,21 @@ pub(super) async fn fire(leader: &mut Leader<'_>) -> Result<()> {
         })
         .collect();
     for (id, user, mut copy, tick) in due {
+        let name = format!("batch/{id}");
+        if shared.schedule.last_tick(&name).await?.is_none_or(|taken| taken < tick) {
+            copy.cron = None;
+            copy.at = None;
+            let token = format!("cron/{id}/{}", tick.millis());
+            // First the copy, then the tick: whoever dies in between submits again, and the token finds the copy that there is.
+            match shared.submit(Submit { user, spec: copy, client_token: Some(token) }, Some(&id)).await {
+                Ok(made) => tracing::info!(job = id, copy = made.id, "cron line fired"),
+                Err(e) if e.kind() == ErrorKind::Unavailable => return Err(e.context(format!("fire the cron line of job {id}"))),
+                Err(e) => tracing::error!(job = id, error = %e.chain(), "cron line fired and the job was refused"),
+            }
+            shared.schedule.take_tick(&name, tick).await?;
+        }
         if let Some(job) = leader.core.jobs.get_mut(&id) {
             job.last_tick = tick;
-        }
-        if !shared.schedule.take_tick(&format!("batch/{id}"), tick).await? {
-            continue;
-        }
-        copy.cron = None;
-        copy.at = None;
-        let token = format!("cron/{id}/{}", tick.millis());
-        match shared.submit(Submit { user, spec: copy, client_token: Some(token) }, Some(&id)).await {
-            Ok(made) => tracing::info!(job = id, copy = made.id, "cron line fired"),
-            Err(e) => tracing::error!(job = id, error = %e.chain(), "cron line fired and the job was refused"),
         }
     }
     Ok(())

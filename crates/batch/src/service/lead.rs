@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidemill_base::{Error, ErrorKind, Result, Timestamp};
 use tidemill_blocks::queue::{Delivery, NewMessage, Receipt, Receive};
-use tidemill_blocks::table::{Condition, Range, Write, sort_u64, unsort_u64};
+use tidemill_blocks::table::{Range, sort_u64, unsort_u64};
 use tidemill_runtime::{Kind, Shutdown, Tasks};
 use tokio::sync::mpsc;
 
+use super::control::ControlFence;
 use super::{LEASE, Shared, open, recover, revoke, segments, submit, sweep, workers};
-use crate::protocol::{Done, Report, WorkItem, decode, encode, keys};
+use crate::protocol::{Control, Done, Report, WorkItem, decode, encode, keys};
 use crate::reactor::{Core, StageEntry};
 use crate::store::{self, Command};
 
@@ -22,6 +23,8 @@ const WORKERS_EVERY: Duration = Duration::from_millis(500);
 const REVOKE_EVERY: Duration = Duration::from_millis(300);
 const AUDIT_EVERY: Duration = Duration::from_secs(5);
 const CRON_EVERY: Duration = Duration::from_secs(1);
+/// What could not be read is read again after so long.
+const PUT_OFF: Duration = Duration::from_secs(1);
 /// Work messages in one call.
 const SEND_BATCH: usize = 100;
 
@@ -32,12 +35,24 @@ pub(super) enum News {
     Opened(String, u32, Result<Vec<(u32, u64)>>),
 }
 
+impl News {
+    /// Whether it will be tried again, since only the way to it was blocked.
+    fn is_put_off(&self) -> bool {
+        let kind = match self {
+            Self::Cut(_, outcome) => outcome.as_ref().err().map(Error::kind),
+            Self::Opened(_, _, outcome) => outcome.as_ref().err().map(Error::kind),
+        };
+        kind == Some(ErrorKind::Unavailable)
+    }
+}
+
 /// One term of leadership.
 #[derive(Debug)]
 pub(super) struct Leader<'a> {
     pub shared: &'a Arc<Shared>,
     tasks: &'a Tasks,
     fence: u64,
+    control: ControlFence,
     pub core: Core,
     renewed: Timestamp,
     unsent: Vec<(String, WorkItem)>,
@@ -52,9 +67,10 @@ pub(super) async fn lead(shared: &Arc<Shared>, tasks: &Tasks, shutdown: &Shutdow
     let (news, mut found) = mpsc::unbounded_channel();
     let renewed = shared.env.now();
     let core = recover::core(shared).await?;
-    recover::control(shared, &core).await?;
+    let control = ControlFence::take(shared, fence).await?;
+    control.recover(shared, &core).await?;
     let mut leader =
-        Leader { shared, tasks, fence, core, renewed, unsent: Vec::new(), to_acknowledge: Vec::new(), news, due: BTreeMap::new() };
+        Leader { shared, tasks, fence, control, core, renewed, unsent: Vec::new(), to_acknowledge: Vec::new(), news, due: BTreeMap::new() };
     leader.unsent = recover::unsent(shared, &leader.core).await?;
     let (tx, mut done) = mpsc::channel(4);
     let (puller, pull_shutdown) = (Arc::clone(shared), shutdown.clone());
@@ -149,7 +165,7 @@ impl Leader<'_> {
         match news {
             News::Cut(job, outcome) => self.core.on_job_cut(&job, outcome, now),
             News::Opened(job, _, Ok(totals)) => self.core.on_stage_opened(&job, &totals),
-            News::Opened(job, stage, Err(e)) => self.core.on_stage_unopenable(&job, stage, &e.chain(), now),
+            News::Opened(job, stage, Err(e)) => self.core.on_stage_unopenable(&job, stage, &e, now),
         }
     }
 
@@ -291,8 +307,13 @@ impl Leader<'_> {
     fn side_task(&self, work: impl Future<Output = News> + Send + 'static) {
         let news = self.news.clone();
         self.tasks.spawn("batch-side", Kind::Request, async move {
+            let found = work.await;
+            if found.is_put_off() {
+                tracing::warn!(?found, "trying again in a moment");
+                tidemill_runtime::sleep(PUT_OFF).await;
+            }
             // Nobody listens when the leadership has ended; the next leader asks again.
-            drop(news.send(work.await));
+            drop(news.send(found));
             Ok(())
         });
     }
@@ -319,11 +340,10 @@ impl Leader<'_> {
         self.shared.blocks.queue.send(&keys::work_queue(class), messages?).await.map(drop)
     }
 
-    async fn send_control(&self, wishes: &[(String, crate::protocol::Control)]) -> Result<()> {
-        let writes: Result<Vec<_>> =
-            wishes.iter().map(|(job, c)| Ok(Write::put(keys::control_job(job), encode(c)?, Condition::Any))).collect();
-        let writes = writes?;
-        if writes.is_empty() { Ok(()) } else { self.shared.blocks.table.write_many(keys::CONTROL_TABLE, writes).await }
+    async fn send_control(&self, wishes: &[(String, Control)]) -> Result<()> {
+        // The later wish counts, and a transaction takes each key once.
+        let latest: BTreeMap<&str, Control> = wishes.iter().map(|(job, c)| (job.as_str(), *c)).collect();
+        self.control.say(self.shared, latest).await
     }
 
     async fn send_dead(&self, dead: &[crate::reactor::DeadTask]) -> Result<()> {

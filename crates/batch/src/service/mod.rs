@@ -9,6 +9,7 @@
 //!
 //! On any doubt (an error whose effect is unknown) the leader forgets its state and reads it back from ledger and table.
 
+mod control;
 mod cron;
 mod lead;
 mod live;

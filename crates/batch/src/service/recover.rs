@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use tidemill_base::{Error, ErrorKind, Result};
 use tidemill_blocks::ledger::Ledger;
-use tidemill_blocks::table::{Condition, Write};
 
 use super::lead::read_reports;
 use super::live::{self, Picture};
 use super::{Shared, workers};
 use crate::model::{JobState, TaskColumns};
-use crate::protocol::{Control, RangeState, WorkItem, decode, encode, keys};
+use crate::protocol::{RangeState, WorkItem, decode, keys};
 use crate::reactor::{Core, LiveBatch};
 use crate::store;
 
@@ -63,26 +62,6 @@ async fn resolve_dependencies(shared: &Shared, core: &mut Core, job: &str) -> Re
             // It was there at submit; deleted since, it can no longer succeed.
             None => core.on_job_ended(&dependency, JobState::Cancelled, now),
             Some(_) => {}
-        }
-    }
-    Ok(())
-}
-
-/// Brings what workers are told of jobs in line with what is wanted: the leader before may have died before it said so.
-pub(super) async fn control(shared: &Shared, core: &Core) -> Result<()> {
-    let jobs: Vec<(&String, Control)> = core.jobs.iter().map(|(id, job)| (id, Control::from(job.wanted))).collect();
-    for chunk in jobs.chunks(100) {
-        let keys: Vec<_> = chunk.iter().map(|(id, _)| keys::control_job(id)).collect();
-        let said = shared.blocks.table.get_many(keys::CONTROL_TABLE, &keys).await?;
-        let mut writes = Vec::new();
-        for ((key, (_, wanted)), item) in keys.into_iter().zip(chunk).zip(said) {
-            let said = item.map(|i| decode::<Control>("control", &i.value)).transpose()?.unwrap_or(Control::Run);
-            if said != *wanted {
-                writes.push(Write::put(key, encode(wanted)?, Condition::Any));
-            }
-        }
-        if !writes.is_empty() {
-            shared.blocks.table.write_many(keys::CONTROL_TABLE, writes).await?;
         }
     }
     Ok(())

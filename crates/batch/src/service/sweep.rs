@@ -8,11 +8,11 @@ use object_store::path::Path;
 use tidemill_base::Result;
 use tidemill_blocks::objects;
 
-use super::Shared;
 use super::open::pages;
+use super::{Shared, recover};
 use crate::protocol::keys;
 
-/// Removes the output folders of claims that no report speaks of.
+/// Removes the output folders of claims that no report speaks of, and will not: the job may have been taken up again by a retry.
 pub(super) async fn losers(shared: &Shared, job: &str) -> Result<()> {
     let rows = shared.blocks.ledger.query("SELECT stage FROM batch_stages WHERE job = $1 ORDER BY stage", vec![job.into()]).await?;
     for row in rows {
@@ -23,14 +23,35 @@ pub(super) async fn losers(shared: &Shared, job: &str) -> Result<()> {
         if listed.common_prefixes.is_empty() {
             continue;
         }
+        let ended = ended_claims(shared, job, stage, &listed.common_prefixes).await?;
+        // After the fences: what was reported before a claim ended is seen here.
         let kept = reported(shared, job, stage).await?;
-        for folder in listed.common_prefixes {
-            if folder.filename().is_some_and(|name| !kept.contains(name)) {
-                remove_folder(store, &folder).await?;
-            }
+        for folder in ended.into_iter().filter(|f| f.filename().is_some_and(|name| !kept.contains(name))) {
+            remove_folder(store, &folder).await?;
         }
     }
     remove_folder(shared.blocks.objects.as_ref(), &keys::job_prefix(job).join("live")).await
+}
+
+/// The folders of claims under which nothing can be reported any more.
+async fn ended_claims(shared: &Shared, job: &str, stage: u32, folders: &[Path]) -> Result<Vec<Path>> {
+    let claims: Vec<(&Path, u64, u64)> = folders
+        .iter()
+        .filter_map(|folder| {
+            let (range, epoch) = folder.filename()?.split_once('-')?;
+            Some((folder, range.parse().ok()?, epoch.parse().ok()?))
+        })
+        .collect();
+    let mut ended = Vec::new();
+    for chunk in claims.chunks(100) {
+        let ranges: Vec<_> = chunk.iter().map(|(_, range, _)| (job.to_owned(), stage, *range)).collect();
+        for ((folder, _, epoch), fence) in chunk.iter().zip(recover::fences(shared, &ranges).await?) {
+            if fence.is_none_or(|f| f.finished || f.epoch > *epoch) {
+                ended.push((*folder).clone());
+            }
+        }
+    }
+    Ok(ended)
 }
 
 async fn reported(shared: &Shared, job: &str, stage: u32) -> Result<BTreeSet<String>> {

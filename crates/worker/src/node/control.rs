@@ -47,21 +47,22 @@ async fn next(node: &Node, cursor: &mut Option<Cursor>) -> Result<Vec<FeedEntry>
 }
 
 fn on_entry(node: &Node, entry: &FeedEntry) {
+    let of_job = std::str::from_utf8(&entry.key.sort).ok().filter(|job| entry.key == keys::control_job(job));
+    let of_worker = entry.key == keys::control_worker(&node.settings.id);
+    if of_job.is_none() && !of_worker {
+        return;
+    }
     let control = match entry.value.as_ref().map(|v| decode::<Control>("control", v)) {
         None => Control::Run,
         Some(Ok(control)) => control,
         Some(Err(e)) => return tracing::error!(error = %e.chain(), "passed over a wish that does not decode"),
     };
-    if entry.key == keys::control_worker(&node.settings.id) {
+    let Some(job) = of_job else {
         if control == Control::Drain {
             node.stop.drain();
         }
         return;
-    }
-    let Ok(job) = std::str::from_utf8(&entry.key.sort) else { return };
-    if entry.key != keys::control_job(job) {
-        return;
-    }
+    };
     {
         let mut controls = node.controls.lock().unwrap_or_else(PoisonError::into_inner);
         controls.insert(job.to_owned(), Said { control, version: entry.version });

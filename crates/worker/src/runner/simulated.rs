@@ -25,7 +25,7 @@ pub struct SimOutcome {
     pub took: Duration,
     /// How it fails; `None`: it succeeds.
     pub failure: Option<FailureClass>,
-    /// The content of its output file, if it writes one.
+    /// The content of its output file, if it writes one; the file is called `output-` and the task's number.
     pub output: Option<Bytes>,
 }
 
@@ -118,7 +118,7 @@ async fn run(inner: &Inner, a: &Assignment, stop: &Notify) {
                 () = stop.notified() => {}
                 () = sleep(outcome.took) => {}
             }
-            conclude(range.kill(), outcome)
+            conclude(range.kill(), a.task, outcome)
         }
     };
     let took = watch.elapsed();
@@ -129,11 +129,12 @@ async fn run(inner: &Inner, a: &Assignment, stop: &Notify) {
     inner.floor.release(a, took, stat.cpu_us);
 }
 
-fn conclude(kill: Kill, outcome: SimOutcome) -> (Verdict, PendingOutput) {
+fn conclude(kill: Kill, task: u64, outcome: SimOutcome) -> (Verdict, PendingOutput) {
     if let Some(verdict) = kill.verdict() {
         return (verdict, PendingOutput::default());
     }
-    let files = outcome.output.map(|bytes| PendingFile::Small { name: "output".into(), bytes }).into_iter().collect();
+    let name = format!("output-{task}");
+    let files = outcome.output.map(|bytes| PendingFile::Small { name, bytes }).into_iter().collect();
     let verdict = match outcome.failure {
         None => Verdict::Succeeded,
         Some(class) => Verdict::Failed(Failure::new(class, "simulated failure")),

@@ -1,0 +1,70 @@
+//! What workers are told of jobs, and that only the leader tells them.
+//!
+//! A manager that was frozen past its lease may wake with a wish in its hand that another has overridden since: a pause that would
+//! keep a resumed job's workers from ever starting a task. So each leader enters its fence into the control table, and what it says
+//! is said in a transaction that fails once another leader has entered its own.
+
+use std::collections::BTreeMap;
+
+use tidemill_base::{Error, Result};
+use tidemill_blocks::table::{Condition, MAX_TRANSACTION, Write};
+
+use super::Shared;
+use crate::protocol::{Control, decode, encode, keys};
+use crate::reactor::Core;
+
+/// A leader's entry in the control table.
+#[derive(Debug)]
+pub(super) struct ControlFence {
+    version: u64,
+}
+
+impl ControlFence {
+    /// Enters the leader of `fence`. `Conflict` when a later one has been there.
+    pub(super) async fn take(shared: &Shared, fence: u64) -> Result<Self> {
+        let (table, key) = (shared.blocks.table.as_ref(), keys::control_leader());
+        let found = table.get(keys::CONTROL_TABLE, &key).await?;
+        let entered = found.as_ref().map(|item| decode::<u64>("control fence", &item.value)).transpose()?;
+        let condition = match (found, entered) {
+            (Some(item), Some(entered)) if entered == fence => return Ok(Self { version: item.version }),
+            (Some(_), Some(entered)) if entered > fence => {
+                return Err(Error::conflict("another manager has led the batch system since"));
+            }
+            (Some(item), _) => Condition::Version(item.version),
+            (None, _) => Condition::Absent,
+        };
+        let written = table.transact(keys::CONTROL_TABLE, vec![Write::put(key, encode(&fence)?, condition)]).await?;
+        Ok(Self { version: written.first().copied().unwrap_or(0) })
+    }
+
+    /// Says what is wanted of jobs. `Conflict` when somebody else leads.
+    pub(super) async fn say(&self, shared: &Shared, wishes: BTreeMap<&str, Control>) -> Result<()> {
+        let wishes: Vec<_> = wishes.into_iter().collect();
+        for chunk in wishes.chunks(MAX_TRANSACTION - 1) {
+            let mut writes = vec![Write::check(keys::control_leader(), Condition::Version(self.version))];
+            for (job, wish) in chunk {
+                writes.push(Write::put(keys::control_job(job), encode(wish)?, Condition::Any));
+            }
+            shared.blocks.table.transact(keys::CONTROL_TABLE, writes).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings what workers are told of jobs in line with what is wanted: the leader before may have died before it said so.
+    pub(super) async fn recover(&self, shared: &Shared, core: &Core) -> Result<()> {
+        let jobs: Vec<(&str, Control)> = core.jobs.iter().map(|(id, job)| (id.as_str(), Control::from(job.wanted))).collect();
+        for chunk in jobs.chunks(MAX_TRANSACTION) {
+            let keys: Vec<_> = chunk.iter().map(|(id, _)| keys::control_job(id)).collect();
+            let said = shared.blocks.table.get_many(keys::CONTROL_TABLE, &keys).await?;
+            let mut unsaid = BTreeMap::new();
+            for ((job, wanted), item) in chunk.iter().zip(said) {
+                let said = item.map(|i| decode::<Control>("control", &i.value)).transpose()?.unwrap_or(Control::Run);
+                if said != *wanted {
+                    unsaid.insert(*job, *wanted);
+                }
+            }
+            self.say(shared, unsaid).await?;
+        }
+        Ok(())
+    }
+}
