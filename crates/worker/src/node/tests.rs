@@ -4,3 +4,4 @@ mod faults;
 mod lease;
 mod processes;
 mod rig;
+mod strays;

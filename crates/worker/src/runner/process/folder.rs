@@ -8,6 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::sys;
+
+/// What of a log fits on a full disk, bytes.
+const LAST_WORDS: u64 = 16 << 10;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct SlotFolder {
@@ -88,8 +93,9 @@ pub(super) struct LogFile {
 impl LogFile {
     fn create(path: PathBuf) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
-        file.set_len(0)?;
-        Ok(Self { path, file: Arc::new(file) })
+        let log = Self { path, file: Arc::new(file) };
+        log.clear()?;
+        Ok(log)
     }
 
     pub(super) fn len(&self) -> io::Result<u64> {
@@ -105,9 +111,11 @@ impl LogFile {
         Ok((bytes.into(), from))
     }
 
-    /// Empties it for the next task.
+    /// Empties it for the next task, and sets space aside so that a task that fills the disk can still say so.
     pub(super) fn clear(&self) -> io::Result<()> {
-        self.file.set_len(0)
+        self.file.set_len(0)?;
+        sys::set_aside(&self.file, LAST_WORDS);
+        Ok(())
     }
 
     /// Goes on with a fresh file; the present one is moved to `to`, or removed.

@@ -1,6 +1,7 @@
 //! Real processes. Each slot is an operating system thread that blocks; one more watches over them.
 
 mod container;
+mod family;
 mod folder;
 mod outputs;
 mod plan;
@@ -9,7 +10,6 @@ mod sys;
 mod watch;
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use tidemill_base::{Env, Error, Result};
@@ -39,7 +39,10 @@ impl Processes {
         let scratch = &settings.scratch;
         let failed = |e: std::io::Error| Error::from(e).context(format!("prepare the scratch folder `{}`", scratch.display()));
         let uploads = scratch.join("uploads");
-        end_leftovers(scratch);
+        if !sys::adopt_orphans() {
+            tracing::warn!("the system does not let this worker adopt processes; a task's child with a session of its own outlives it");
+        }
+        family::end_leftovers(scratch);
         for folder in ["slots", "staged", "uploads"] {
             remove_all(&scratch.join(folder));
             fs::create_dir_all(scratch.join(folder)).map_err(failed)?;
@@ -61,17 +64,6 @@ impl Processes {
         let (me, watched) = (shared.clone(), cells.clone());
         thread("watch".to_owned(), move || me.watch.run(&me, &watched))?;
         Ok(Self { shared, cells })
-    }
-}
-
-/// Ends what a predecessor that was killed has left running: processes that live in this scratch folder.
-fn end_leftovers(scratch: &Path) {
-    let Ok(scratch) = fs::canonicalize(scratch) else { return };
-    for (group, folder) in watch::homes_of_groups() {
-        if folder.starts_with(&scratch) {
-            tracing::warn!(group, "ending a task that outlived its worker");
-            sys::signal_group(group, libc::SIGKILL);
-        }
     }
 }
 

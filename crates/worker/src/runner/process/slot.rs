@@ -13,6 +13,7 @@ use tidemill_base::{Env, Error};
 use tidemill_batch::model::{FailureClass, TaskStat};
 use tidemill_runtime::Stopwatch;
 
+use super::family;
 use super::folder::{LogFile, SlotFolder, remove_all};
 use super::outputs::{Collected, collect};
 use super::plan::{Out, Plan, Programs, plan, start_failure};
@@ -25,8 +26,6 @@ use crate::work::{Failure, PendingFile, PendingOutput, Verdict};
 
 /// Logs up to this many bytes are packed with others, larger ones have an object of their own.
 const PACKED_LOG: u64 = 64 << 10;
-/// How long the killed rest of a process group may take to go before its log files are left to it.
-const LEFTOVER_PATIENCE: u32 = 100;
 
 /// What the slot runs now, for the watcher and for whoever kills.
 #[derive(Debug, Default)]
@@ -66,7 +65,7 @@ struct Ended {
     status: ExitStatus,
     usage: Usage,
     by: EndedBy,
-    /// Members of its process group may still hold its files.
+    /// What it started may still hold its files.
     leftovers: bool,
     live: bool,
 }
@@ -103,7 +102,7 @@ impl Slot {
         let attempt = plan(a, &folder, &mut self.programs).and_then(|plan| {
             let program = plan.program.clone();
             let out = plan.out.clone();
-            let ended = self.execute(a, plan, watch).map_err(|e| start_failure(&program, &e))?;
+            let ended = self.execute(a, plan, &folder, watch).map_err(|e| start_failure(&program, &e))?;
             Ok((ended, out))
         });
         stat.run_us = micros(watch.elapsed());
@@ -119,8 +118,8 @@ impl Slot {
         (watch.elapsed(), stat.cpu_us)
     }
 
-    /// Starts the process and waits for its end, and for the end of all that it left behind in its process group.
-    fn execute(&self, a: &Assignment, mut plan: Plan, watch: Stopwatch) -> io::Result<Ended> {
+    /// Starts the process and waits for its end, and for the end of all that it left behind.
+    fn execute(&self, a: &Assignment, mut plan: Plan, folder: &Path, watch: Stopwatch) -> io::Result<Ended> {
         let handle = |f: &File| f.try_clone().map(Stdio::from);
         plan.command.stdin(handle(&self.null)?).stdout(handle(&self.folder.stdout.file)?).stderr(handle(&self.folder.stderr.file)?);
         let child = plan.command.process_group(0).spawn()?;
@@ -132,7 +131,7 @@ impl Slot {
         sys::signal_group(pid, libc::SIGKILL);
         let current = self.cell.lock().take();
         let (status, mut usage) = sys::reap(pid)?;
-        let leftovers = wait_for_group(pid);
+        let leftovers = family::end_rest(pid, folder);
         let (by, seen, live) = current.map_or((EndedBy::Itself, 0, false), |c| (c.ended_by, c.peak_memory, c.live.written));
         // A child that was started without copying this process's memory begins its account with our own peak. What does not exceed
         // that says nothing of the child, so what the watcher has seen must do.
@@ -314,16 +313,4 @@ fn total(output: &PendingOutput) -> u64 {
 
 fn micros(d: Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Waits a moment until no member of the killed group is left; whether some are all the same.
-#[expect(clippy::disallowed_methods, reason = "a slot is a thread that blocks")]
-fn wait_for_group(group: i32) -> bool {
-    for round in 0..LEFTOVER_PATIENCE {
-        if !sys::signal_group(group, 0) {
-            return round > 0;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    true
 }

@@ -1,5 +1,5 @@
 //! The few system calls that the standard library does not offer.
-#![allow(unsafe_code, reason = "wait4, waitid, kill and fallocate have no safe form in the standard library")]
+#![allow(unsafe_code, reason = "wait4, waitid, kill, prctl and fallocate have no safe form in the standard library")]
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -73,12 +73,50 @@ pub(super) fn signal_group(group: i32, signal: i32) -> bool {
     group > 1 && unsafe { libc::kill(-group, signal) } == 0
 }
 
+/// Kills one process. It is a child of this one, or has just been seen, so that its number is not somebody else's.
+pub(super) fn kill(pid: i32) {
+    if pid > 1 {
+        // SAFETY: `kill` reads nothing but its arguments, and the number names a single process.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
+}
+
+/// Makes this process the parent of whatever its descendants leave without one; says whether the system does that.
+pub(super) fn adopt_orphans() -> bool {
+    // SAFETY: this option of `prctl` reads nothing but its arguments.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 }
+}
+
+/// Reaps a child, if it is one and has ended. Does not wait.
+pub(super) fn reap_one(pid: i32) {
+    if pid > 1 {
+        reap_now(pid);
+    }
+}
+
+/// Reaps the children in a process group that have ended. Does not wait.
+pub(super) fn reap_group(group: i32) {
+    while group > 1 && reap_now(-group) {}
+}
+
+fn reap_now(whom: i32) -> bool {
+    // SAFETY: `waitpid` may be given no place for the status.
+    unsafe { libc::waitpid(whom, std::ptr::null_mut(), libc::WNOHANG) > 0 }
+}
+
 /// Gives the disk space of the file's first `len` bytes back. The file's size stays.
 pub(super) fn forget_head(file: &std::fs::File, len: u64) -> bool {
     let Ok(len) = libc::off_t::try_from(len) else { return false };
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     // SAFETY: the descriptor is open for as long as `file` is borrowed.
     unsafe { libc::fallocate(file.as_raw_fd(), mode, 0, len) == 0 }
+}
+
+/// Takes disk space for the first `len` bytes of the file, whose size stays; false where the file system cannot do that.
+pub(super) fn set_aside(file: &std::fs::File, len: u64) -> bool {
+    let Ok(len) = libc::off_t::try_from(len) else { return false };
+    // SAFETY: the descriptor is open for as long as `file` is borrowed.
+    unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, len) == 0 }
 }
 
 /// Bytes in a page of memory.

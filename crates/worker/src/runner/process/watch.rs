@@ -2,7 +2,6 @@
 //! SIGTERM into a SIGKILL when its grace is over.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path as FsPath, PathBuf};
@@ -15,6 +14,7 @@ use tidemill_batch::protocol::keys;
 use tidemill_runtime::Stopwatch;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::family::Undertaker;
 use super::folder::{LogFile, SlotFolder};
 use super::slot::{Shared, SlotCell};
 use super::{container, sys};
@@ -240,9 +240,10 @@ impl Watch {
 
     /// Watches until it is stopped.
     pub(super) fn run(&self, shared: &Shared, cells: &[Arc<SlotCell>]) {
-        let mut round = 0_u32;
+        let (mut round, mut undertaker) = (0_u32, Undertaker::default());
         loop {
             let pause = self.look_at_all(shared, cells, round);
+            undertaker.look();
             round = round.wrapping_add(1);
             let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
             let (mut asked, _) = self.changed.wait_timeout_while(asked, pause, |(now, _)| !*now).unwrap_or_else(PoisonError::into_inner);
@@ -304,19 +305,6 @@ fn memory_of_groups() -> BTreeMap<i32, u64> {
     for process in processes() {
         if let Some((group, pages)) = group_and_pages(&process) {
             *groups.entry(group).or_default() += pages * sys::page_size();
-        }
-    }
-    groups
-}
-
-/// Every process group, and the folder that a member of it has as its home.
-pub(super) fn homes_of_groups() -> BTreeMap<i32, PathBuf> {
-    let mut groups = BTreeMap::new();
-    for process in processes() {
-        let environ = fs::read(process.join("environ")).unwrap_or_default();
-        let home = environ.split(|b| *b == 0).find_map(|v| v.strip_prefix(b"HOME="));
-        if let (Some((group, _)), Some(home)) = (group_and_pages(&process), home) {
-            groups.entry(group).or_insert_with(|| PathBuf::from(OsStr::from_bytes(home)));
         }
     }
     groups
