@@ -274,6 +274,9 @@ impl Leader<'_> {
     /// Writes and sends what the reactor wants.
     async fn apply(&mut self, carried_out: impl Iterator<Item = &str>) -> Result<()> {
         let mut fx = self.core.take_effects()?;
+        // Before the ledger: whoever dies in between folds the same report again and sends the letter twice; the other way round it
+        // would never be sent.
+        self.send_dead(&fx.dead).await?;
         let mut ledger: Vec<_> = carried_out.map(store::command_delete).collect();
         ledger.append(&mut fx.ledger);
         if !ledger.is_empty() {
@@ -285,7 +288,6 @@ impl Leader<'_> {
         self.unsent.append(&mut fx.sends);
         self.send_work().await;
         self.send_control(&fx.control).await?;
-        self.send_dead(&fx.dead).await?;
         for (job, stage) in fx.open {
             self.side_task(open::open(Arc::clone(self.shared), job, stage));
         }
@@ -296,7 +298,7 @@ impl Leader<'_> {
             tracing::info!(job, state = state.as_str(), "job ended");
             self.shared.live.job_ended(&job);
             let shared = Arc::clone(self.shared);
-            self.tasks.spawn("batch-sweep", Kind::Request, async move { sweep::losers(&shared, &job).await });
+            self.tasks.spawn("batch-sweep", Kind::Request, async move { sweep::until_done(&shared, &job).await });
         }
         if changed {
             self.shared.mark_changed();

@@ -1,19 +1,35 @@
 //! Sweeps what attempts left behind that did not count.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use tidemill_base::Result;
+use tidemill_base::{ErrorKind, HumanDuration, Result, RetryPolicy};
 use tidemill_blocks::objects;
 
 use super::open::pages;
 use super::{Shared, recover};
 use crate::protocol::keys;
 
+/// Sweeps, and tries again for a while when blocks cannot be reached.
+pub(super) async fn until_done(shared: &Shared, job: &str) -> Result<()> {
+    let policy = RetryPolicy { attempts: 10, base: HumanDuration(Duration::from_secs(1)), ..RetryPolicy::default() };
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match losers(shared, job).await {
+            Err(e) if e.kind() == ErrorKind::Unavailable && policy.allows_another(tries) => {
+                tidemill_runtime::sleep(policy.delay(tries, &shared.env)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Removes the output folders of claims that no report speaks of, and will not: the job may have been taken up again by a retry.
-pub(super) async fn losers(shared: &Shared, job: &str) -> Result<()> {
+async fn losers(shared: &Shared, job: &str) -> Result<()> {
     let rows = shared.blocks.ledger.query("SELECT stage FROM batch_stages WHERE job = $1 ORDER BY stage", vec![job.into()]).await?;
     for row in rows {
         let stage = u32::try_from(row.uint(0)?).unwrap_or(0);

@@ -26,6 +26,7 @@ pub struct Component {
     /// Calls until it crashes, when that is set.
     fuse: Arc<Mutex<Option<u64>>>,
     crashed: watch::Sender<bool>,
+    frozen: watch::Sender<bool>,
 }
 
 /// What becomes of one call.
@@ -40,7 +41,7 @@ enum Fate {
 
 impl Component {
     pub(super) fn new(name: &str, faults: Faults) -> Self {
-        Self { name: name.into(), faults, fuse: Arc::default(), crashed: watch::Sender::new(false) }
+        Self { name: name.into(), faults, fuse: Arc::default(), crashed: watch::Sender::new(false), frozen: watch::Sender::new(false) }
     }
 
     /// The blocks as this component sees them.
@@ -86,6 +87,27 @@ impl Component {
         *self.fuse() = Some(calls.max(1));
     }
 
+    /// It is stopped, as a machine is that swaps or is paused: no call gets out and no answer in until it is thawed. Its own clock
+    /// goes on, so it wakes with leases that have ended and writes that are late.
+    pub fn freeze(&self) {
+        self.frozen.send_replace(true);
+    }
+
+    /// It goes on where it was frozen.
+    pub fn thaw(&self) {
+        self.frozen.send_replace(false);
+    }
+
+    async fn thawed(&self) {
+        let (mut frozen, crashed) = (self.frozen.subscribe(), self.crashed());
+        tokio::select! {
+            biased;
+            () = crashed => {}
+            // The sender lives in `self`, so waiting cannot fail.
+            _ = frozen.wait_for(|frozen| !*frozen) => {}
+        }
+    }
+
     /// It lives again, as a process started anew does.
     pub fn restart(&self) {
         *self.fuse() = None;
@@ -115,6 +137,7 @@ impl Component {
         effect: impl Future<Output = Result<T>>,
         partial: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        self.thawed().await;
         let answer = match self.fate() {
             Fate::Failed(fault) => Err(self.error(fault, what)),
             Fate::Made { lose_reply: false } => self.delayed(effect).await,
@@ -134,6 +157,7 @@ impl Component {
                 Err(self.error(Fault::Crashed, what))
             }
         };
+        self.thawed().await;
         // An answer that arrives at a dead process is not seen.
         let answer = if self.is_crashed() { answer.and_then(|_| Err(self.error(Fault::Crashed, what))) } else { answer };
         self.faults.trace(|| {

@@ -50,6 +50,7 @@ pub(super) async fn claim(node: &Node, item: &WorkItem) -> Result<Claimed> {
                         state,
                         version,
                         unsure: false,
+                        unanswered: None,
                     };
                     Claimed::Mine(Box::new(fence), control)
                 })
@@ -101,8 +102,10 @@ pub(super) struct Fence {
     key: Key,
     pub(super) state: RangeState,
     version: u64,
-    /// A write was answered in a way that leaves open whether it happened.
+    /// A write was answered in a way that leaves open whether it happened, so `state` may be behind.
     unsure: bool,
+    /// The number of a report of which that is not known.
+    unanswered: Option<u64>,
 }
 
 impl Fence {
@@ -113,62 +116,82 @@ impl Fence {
 
     /// Lets the claim run for another lease from now.
     pub(super) async fn extend(&mut self) -> Result<Hold> {
+        if self.unsure
+            && let Some(lost) = self.look_again().await?
+        {
+            return Ok(lost);
+        }
+        // From what is known now: a report may have been written in the moment of doubt, and must not be undone.
         let next = RangeState { lease_until: self.env.now() + self.lease, ..self.state.clone() };
         self.write(next, Vec::new()).await
     }
 
     /// Writes a report: moves the fence on and adds `writes`, all or nothing.
     pub(super) async fn report(&mut self, seq: u64, settles: &RunSet, finished: bool, writes: Vec<Write>) -> Result<Hold> {
+        if self.unsure
+            && let Some(lost) = self.look_again().await?
+        {
+            return Ok(lost);
+        }
+        if self.state.seq >= seq {
+            return Ok(Hold::Ours);
+        }
         let mut next = RangeState { lease_until: self.env.now() + self.lease, seq, finished, ..self.state.clone() };
         next.settled.union_with(settles);
+        self.unanswered = Some(seq);
         self.write(next, writes).await
     }
 
     async fn write(&mut self, next: RangeState, mut writes: Vec<Write>) -> Result<Hold> {
-        if self.unsure
-            && let Some(hold) = self.read_again(&next).await?
-        {
-            return Ok(hold);
-        }
         let put = Write::put(self.key.clone(), encode(&next)?, Condition::Version(self.version));
         writes.insert(0, if next.finished { put.expiring(self.env.now() + FENCE_KEPT) } else { put });
         match self.table.transact(STATE_TABLE, writes).await {
             Ok(versions) => {
                 (self.state, self.version) = (next, versions.first().copied().unwrap_or(0));
+                (self.unsure, self.unanswered) = (false, None);
                 Ok(Hold::Ours)
             }
             Err(e) => {
                 self.unsure = true;
-                if e.kind() == ErrorKind::Conflict
-                    && let Some(hold) = self.read_again(&next).await?
-                {
-                    return Ok(hold);
+                if e.kind() == ErrorKind::Conflict {
+                    if let Some(lost) = self.look_again().await? {
+                        return Ok(lost);
+                    }
+                    if self.state.seq >= next.seq && self.state.lease_until >= next.lease_until {
+                        return Ok(Hold::Ours);
+                    }
                 }
                 Err(e)
             }
         }
     }
 
-    /// After a lost answer: whether `next` was written after all, or the range is lost. `None`: it is ours and was not written.
-    async fn read_again(&mut self, next: &RangeState) -> Result<Option<Hold>> {
+    /// After a lost answer: reads the fence as it is, or finds that the range is lost. `None`: it is ours, and `state` is what it is.
+    async fn look_again(&mut self) -> Result<Option<Hold>> {
         let found = self.table.get(STATE_TABLE, &self.key).await?;
         let Some(item) = found else {
             // Nobody removes a fence before the job is gone, and then nothing counts.
             return Ok(Some(Hold::Lost { counted: false }));
         };
         let state: RangeState = decode("fence", &item.value)?;
-        let is_report = next.seq > self.state.seq;
         if state.epoch != self.state.epoch || state.worker != self.state.worker {
-            let counted = is_report && self.report_is_ours(next.seq).await?;
+            let counted = match self.unanswered {
+                Some(seq) if state.seq >= seq => self.report_is_ours(seq).await?,
+                _ => false,
+            };
             return Ok(Some(Hold::Lost { counted }));
+        }
+        if self.unanswered.is_some_and(|seq| state.seq >= seq) {
+            self.unanswered = None;
         }
         self.unsure = false;
         self.version = item.version;
-        let written = if is_report { state.seq == next.seq } else { state.lease_until == next.lease_until };
         self.state = state;
-        Ok(written.then_some(Hold::Ours))
+        Ok(None)
     }
 
+    /// Whether the report number `seq` is of this claim. One that has been cleared away into a segment is taken to be: its outputs
+    /// must not be removed, and those of a claim that did not count are swept at the job's end.
     async fn report_is_ours(&self, seq: u64) -> Result<bool> {
         let Some((job, stage)) = self.key.partition.strip_prefix("r/").and_then(|p| p.rsplit_once('/')) else { return Ok(false) };
         let stage = stage.parse().map_err(|e| Error::internal("stage in a fence's key").with_source(e))?;
@@ -176,7 +199,74 @@ impl Fence {
         let found = self.table.get(STATE_TABLE, &keys::report(job, stage, range, seq)).await?;
         Ok(match found {
             Some(item) => decode::<Report>("report", &item.value)?.epoch == self.state.epoch,
-            None => false,
+            None => true,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_base::Timestamp;
+    use tidemill_blocks::memory::MemoryTable;
+
+    use super::*;
+
+    async fn claimed(table: &Arc<dyn Table>, env: &Env) -> Fence {
+        table.ensure(STATE_TABLE).await.unwrap();
+        let lease = Duration::from_secs(10);
+        let Claim::Take(state) = decide(None, "w1", env.now(), lease) else { panic!("nobody holds it") };
+        let key = keys::fence("j", 0, 7);
+        let put = Write::put(key.clone(), encode(&state).unwrap(), Condition::Absent);
+        let version = table.transact(STATE_TABLE, vec![put]).await.unwrap()[0];
+        Fence { table: table.clone(), env: env.clone(), lease, key, state, version, unsure: false, unanswered: None }
+    }
+
+    /// The same fence as a worker has it whose report was written and whose answer was lost.
+    async fn with_lost_answer(mut fence: Fence) -> Fence {
+        let before =
+            Fence { table: fence.table.clone(), env: fence.env.clone(), key: fence.key.clone(), state: fence.state.clone(), ..fence };
+        let report = Write::put(keys::report("j", 0, 7, 1), encode(&a_report(1)).unwrap(), Condition::Absent);
+        assert_eq!(fence.report(1, &RunSet::from_run(0, 5), false, vec![report]).await.unwrap(), Hold::Ours);
+        Fence { unsure: true, unanswered: Some(1), ..before }
+    }
+
+    fn a_report(epoch: u64) -> Report {
+        Report {
+            worker: "w1".into(),
+            epoch,
+            attempt: 1,
+            succeeded: vec![(0, 5)],
+            failed: vec![],
+            returned: vec![],
+            cancelled: vec![],
+            finished: false,
+            columns: vec![],
+            at: Timestamp::ZERO,
+        }
+    }
+
+    #[tokio::test]
+    async fn extending_a_claim_does_not_undo_a_report_whose_answer_was_lost() {
+        let (env, _) = Env::manual(Timestamp::from_millis(1000), 1);
+        let table: Arc<dyn Table> = Arc::new(MemoryTable::new(env.clone()));
+        let mut fence = with_lost_answer(claimed(&table, &env).await).await;
+        assert_eq!(fence.extend().await.unwrap(), Hold::Ours);
+        let stored: RangeState = decode("fence", &table.get(STATE_TABLE, &fence.key).await.unwrap().unwrap().value).unwrap();
+        assert_eq!((stored.seq, stored.settled.len()), (1, 5));
+        assert_eq!(fence.report(1, &RunSet::from_run(0, 5), false, vec![]).await.unwrap(), Hold::Ours, "it is known to be written");
+    }
+
+    #[tokio::test]
+    async fn a_report_that_counted_before_the_claim_was_lost_is_known_to_have_counted() {
+        let (env, clock) = Env::manual(Timestamp::from_millis(1000), 1);
+        let table: Arc<dyn Table> = Arc::new(MemoryTable::new(env.clone()));
+        let mut fence = with_lost_answer(claimed(&table, &env).await).await;
+        clock.advance(Duration::from_secs(60));
+        let item = table.get(STATE_TABLE, &fence.key).await.unwrap().unwrap();
+        let held: RangeState = decode("fence", &item.value).unwrap();
+        let Claim::Take(other) = decide(Some(&held), "w2", env.now(), fence.lease) else { panic!("the lease has ended") };
+        let put = Write::put(fence.key.clone(), encode(&other).unwrap(), Condition::Version(item.version));
+        table.transact(STATE_TABLE, vec![put]).await.unwrap();
+        assert_eq!(fence.extend().await.unwrap(), Hold::Lost { counted: true }, "so its outputs are kept");
     }
 }
