@@ -23,6 +23,8 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod http;
 mod objects;
 mod queue;
@@ -33,6 +35,7 @@ pub mod wire;
 use std::sync::Arc;
 
 use tidemill_base::Result;
+use tidemill_blocks::grants::Credential;
 use tidemill_blocks::objects::Objects;
 use tidemill_blocks::queue::{Capabilities, Queue};
 use tidemill_blocks::table::Table;
@@ -72,6 +75,11 @@ impl Remote {
     /// The manager's table, as far as the token reaches.
     pub fn table(&self) -> Arc<dyn Table> {
         Arc::new(table::RemoteTable { http: self.http.clone() })
+    }
+
+    /// The credential of a task that this worker is about to run. `Denied` when the manager does not see it holding the claim.
+    pub async fn task_credential(&self, wanted: &wire::tasks::IssueCredential) -> Result<Credential> {
+        self.http.call(wanted).await
     }
 
     /// The manager's objects, as far as the token reaches.

@@ -42,6 +42,8 @@ pub struct ServerSection {
     pub sql_listen: String,
     /// Address and port of the S3 listener; empty: none.
     pub s3_listen: String,
+    /// URL that S3 clients are told to speak to, for behind a proxy or under a name; empty: the S3 listener's address.
+    pub s3_url: String,
     /// Listens beyond loopback without TLS. Only for behind a proxy that speaks TLS.
     pub insecure: bool,
     /// How long draining may take before what is left is let go of.
@@ -55,6 +57,7 @@ impl Default for ServerSection {
             listen: "127.0.0.1:8080".to_owned(),
             sql_listen: String::new(),
             s3_listen: String::new(),
+            s3_url: String::new(),
             insecure: false,
             drain_timeout: seconds(30),
         }

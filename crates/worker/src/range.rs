@@ -49,6 +49,19 @@ pub(crate) struct Staged {
     pub(crate) inputs: Vec<PathBuf>,
     pub(crate) bytes: u64,
     pub(crate) took_us: u64,
+    pub(crate) credential: Option<TaskCredential>,
+}
+
+/// The variables that a task's own credential is in, and until when a task may start with it.
+pub(crate) struct TaskCredential {
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) start_until: Timestamp,
+}
+
+impl std::fmt::Debug for TaskCredential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskCredential").field("start_until", &self.start_until).finish_non_exhaustive()
+    }
 }
 
 /// Which part of an output an upload is.
@@ -101,7 +114,7 @@ pub(crate) struct OpenRange {
     pub(crate) epoch: u64,
     pub(crate) stage: Arc<Stage>,
     pub(crate) inputs: Inputs,
-    /// Inputs are files that are fetched before a task can start.
+    /// Something is fetched before a task can start: files, or a credential.
     pub(crate) staged: bool,
     /// What all its tasks have in their environment.
     pub(crate) base_env: Vec<(OsString, OsString)>,
@@ -175,6 +188,14 @@ impl OpenRange {
         let (task, _) = state.work.take(1)?;
         state.staging += 1;
         Some(task)
+    }
+
+    /// Takes back a task that has waited for a slot for so long that its credential would not last any more.
+    pub(crate) fn take_stale(&self, now: Timestamp) -> Option<Staged> {
+        let mut state = self.lock();
+        let stale = state.ready.iter().position(|s| s.credential.as_ref().is_some_and(|c| c.start_until <= now))?;
+        state.staging += 1;
+        state.ready.remove(stale)
     }
 
     /// The inputs of a task have been fetched, or could not be.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_base::{Error, HumanDuration, Result, RetryPolicy};
+use tidemill_batch::protocol::TaskGrants;
 use tidemill_blocks::fleet::Offers;
-use tidemill_blocks::grants::Grants;
 use tidemill_blocks::objects::Objects;
 use tidemill_blocks::queue::Queue;
 use tidemill_blocks::table::Table;
@@ -20,8 +20,8 @@ pub struct WorkerBlocks {
     pub table: Arc<dyn Table>,
     /// Inputs, outputs, stage definitions.
     pub objects: Objects,
-    /// Issues credentials for tasks that ask for them; without it such tasks fail to start.
-    pub grants: Option<Arc<dyn Grants>>,
+    /// Gives out credentials for tasks that ask for them; without it such tasks fail to start.
+    pub grants: Option<Arc<dyn TaskGrants>>,
 }
 
 /// How a worker behaves.

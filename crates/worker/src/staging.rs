@@ -36,7 +36,7 @@ pub(crate) async fn fetch(store: &Objects, task: u64, folder: PathBuf, files: &[
         files.iter().zip(&targets).map(|(file, target)| fetch_one(store, file, target, &folder).boxed()).collect();
     let bytes: Vec<u64> = stream::iter(fetches).buffered(PARALLEL).try_collect().await?;
     let took_us = u64::try_from(watch.elapsed().as_micros()).unwrap_or(u64::MAX);
-    Ok(Staged { task, folder, inputs: targets, bytes: bytes.iter().sum(), took_us })
+    Ok(Staged { task, folder, inputs: targets, bytes: bytes.iter().sum(), took_us, credential: None })
 }
 
 fn full(folder: &FsPath, e: std::io::Error) -> Failure {

@@ -34,7 +34,7 @@ pub struct StageSpec {
     pub env: BTreeMap<String, String>,
     /// Environment variables whose values are looked up on the worker and never stored.
     pub secrets: BTreeMap<String, SecretRef>,
-    /// Gives the task a temporary credential for its job's prefix (`AWS_...` variables).
+    /// Gives each task a temporary credential for a folder of its own (`AWS_...` variables).
     pub credentials: bool,
     /// What is kept after the job's end.
     pub keep: KeepSpec,

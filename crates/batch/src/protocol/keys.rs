@@ -109,6 +109,11 @@ pub fn live_log(job: &str, stage: u32, task: u64, stream: &str) -> Path {
     Path::from_iter(["jobs", job, "live", &stage.to_string(), &task.to_string(), stream])
 }
 
+/// The folder that belongs to one task of a stage over all its attempts; what its credential reaches.
+pub fn task_prefix(job: &str, stage: u32, task: u64) -> Path {
+    Path::from_iter(["jobs", job, "tasks", &stage.to_string(), &task.to_string()])
+}
+
 /// A segment of task statistics, Parquet.
 pub fn segment(job: &str, id: &str) -> Path {
     Path::from_iter(["jobs", job, "stats", &format!("{id}.parquet")])

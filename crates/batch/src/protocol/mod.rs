@@ -16,6 +16,7 @@
 //! Whatever dies in between, the message comes back, and the fence says how far the range has come.
 
 mod control;
+mod grant;
 mod heartbeat;
 pub mod keys;
 mod outputs;
@@ -23,6 +24,7 @@ mod range;
 mod report;
 
 pub use control::Control;
+pub use grant::{TaskGrant, TaskGrants};
 pub use heartbeat::{Heartbeat, RunningTask, WorkerPhase};
 pub use outputs::{OutputPage, StoredFile, TaskOutput};
 pub use range::{Claim, RangeState, claim};

@@ -11,6 +11,7 @@
 
 mod control;
 mod cron;
+mod grants;
 mod lead;
 mod live;
 mod open;
@@ -37,6 +38,7 @@ use tidemill_runtime::{Kind, Shutdown, Tasks};
 use tokio::sync::{Notify, watch};
 
 pub use crate::reactor::{LiveBatch, ReactorSettings};
+pub use grants::{CREDENTIAL_WAIT, FencedGrants};
 pub use submit::{Submit, Submitted};
 pub use workers::{SILENT_AFTER, live_workers};
 

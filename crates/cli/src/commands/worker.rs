@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use clap::Args;
 use tidemill_base::{ByteSize, Error, ErrorKind, Result};
+use tidemill_batch::protocol::{TaskGrant, TaskGrants};
 use tidemill_blocks::fleet::Offers;
+use tidemill_blocks::grants::Credential;
 use tidemill_client::Found;
+use tidemill_remote::wire::tasks::IssueCredential;
 use tidemill_remote::{Remote, RemoteSettings};
 use tidemill_runtime::{Kind, LogFormat, Shutdown, Tasks, init_logs};
 use tidemill_worker::{Runners, WorkerBlocks, WorkerNode, WorkerSettings};
@@ -63,7 +68,8 @@ impl Worker {
         let tasks = Tasks::new("worker", shutdown.clone());
         follow_signals(&tasks)?;
         let Some(remote) = reach(manager, &shutdown).await? else { return Ok(Exit::Success) };
-        let blocks = WorkerBlocks { queue: remote.queue(), table: remote.table(), objects: remote.objects(), grants: None };
+        let grants = Arc::new(ManagerGrants(remote.clone()));
+        let blocks = WorkerBlocks { queue: remote.queue(), table: remote.table(), objects: remote.objects(), grants: Some(grants) };
         tracing::info!(worker = settings.id, class = settings.class, slots = settings.offers.slots, "taking tasks");
         let node = WorkerNode::new(settings, blocks, &Runners::processes(), cx.env.clone(), tasks.clone())?;
         let outcome = node.run().await;
@@ -103,6 +109,18 @@ impl Worker {
             Some(ca) => Ok(settings.with_ca(ca)),
             None => Ok(settings),
         }
+    }
+}
+
+/// Tasks' credentials come from the manager.
+#[derive(Debug)]
+struct ManagerGrants(Remote);
+
+#[async_trait]
+impl TaskGrants for ManagerGrants {
+    async fn issue(&self, grant: &TaskGrant) -> Result<Credential> {
+        let TaskGrant { job, stage, range, epoch, worker, task } = grant.clone();
+        self.0.task_credential(&IssueCredential { job, stage, range, epoch, worker, task }).await
     }
 }
 

@@ -30,6 +30,7 @@ macro_rules! calls {
 pub mod objects;
 pub mod queue;
 pub mod table;
+pub mod tasks;
 
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_base::{Error, ErrorKind, Result};
 
 /// The version of everything in this module. Raised whenever a type or a meaning changes.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// The request header that carries [`PROTOCOL`].
 pub const PROTOCOL_HEADER: &str = "tidemill-protocol";
 /// The header of what goes along with an object's content: [`objects::Put`] up, [`objects::Got`] down.

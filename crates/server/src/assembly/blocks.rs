@@ -22,14 +22,14 @@ pub(super) struct Drivers {
 }
 
 impl Drivers {
-    /// Opens the data folder. `url` is where workers find the manager, `ca` the certificate they trust.
-    pub(super) fn open(config: &ServerConfig, env: &Env, url: &str, ca: Option<PathBuf>) -> Result<Self> {
+    /// Opens the data folder. `url` is where workers find the manager, `ca` the certificate they trust, `s3` where S3 clients find
+    /// the objects.
+    pub(super) fn open(config: &ServerConfig, env: &Env, url: &str, ca: Option<PathBuf>, s3: Option<String>) -> Result<Self> {
         let data = &config.server.data;
         let embedded = Embedded::open(data, env.clone())?;
         let ledger = Arc::new(SqliteLedger::open(data.join("ledger.sqlite"), env.clone())?);
         let key = load_or_create_key(data.join("grants.key"), env)?;
-        let endpoint = (!config.server.s3_listen.is_empty()).then(|| format!("http://{}", config.server.s3_listen));
-        let grants = Arc::new(EmbeddedGrants::new(key, env.clone(), endpoint));
+        let grants = Arc::new(EmbeddedGrants::new(key, env.clone(), s3));
         let fleet = Arc::new(LocalFleet::open(LocalFleetSettings::new(data.clone(), member(data, url, ca.as_deref())?), env.clone())?);
         let blocks =
             Blocks { objects: embedded.objects(), queue: embedded.queue(), table: embedded.table(), ledger, grants, fleet: fleet.clone() };

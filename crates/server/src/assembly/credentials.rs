@@ -11,7 +11,8 @@ use tidemill_blocks::grants::{Credential, MAX_TTL, Scope, Verbs};
 use crate::AppState;
 use crate::auth::{Principal, Role};
 use crate::error::ApiResult;
-use crate::s3::{StaticKey, StaticKeys};
+use crate::internal::usable;
+use crate::s3::{StaticKey, StaticKeys, ensure_bucket};
 
 /// The route.
 pub(super) fn routes() -> Router<AppState> {
@@ -42,9 +43,13 @@ async fn issue(
     if bucket.is_empty() || bucket == "system" || (bucket == "jobs" && !wanted.read_only && me.role != Role::Admin) {
         return Err(Error::denied(format!("no credential reaches `{}`; name a bucket of your own", wanted.prefix.escape_debug())).into());
     }
+    if !wanted.read_only {
+        // A credential for a prefix cannot make the bucket around it.
+        ensure_bucket(state.blocks.objects.as_ref(), bucket).await?;
+    }
     let verbs = if wanted.read_only { Verbs::READ } else { Verbs::ALL };
     let ttl = wanted.ttl.map_or(MAX_TTL, |t| t.0);
-    let credential = state.blocks.grants.issue(&me.user, vec![Scope { prefix, verbs }], ttl).await?;
+    let credential = usable(state.blocks.grants.issue(&me.user, vec![Scope { prefix, verbs }], ttl).await?)?;
     Ok((StatusCode::CREATED, Json(credential)))
 }
 

@@ -7,6 +7,7 @@ mod machine;
 mod options;
 mod tokens;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,8 +54,9 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     let shutdown = Shutdown::new();
     let tasks = Tasks::new("server", shutdown.clone());
     let at = listener.local_addr()?;
-    let server = Server::assemble(config, env, &tasks, identity.as_ref(), at).await?;
-    let outcome = server.run(listener, identity, &tasks, &shutdown).await;
+    let s3 = bind_s3(&config).await?;
+    let server = Server::assemble(config, env, &tasks, identity.as_ref(), at, s3.as_ref()).await?;
+    let outcome = server.run(listener, s3, identity, &tasks, &shutdown).await;
     server.stop(&tasks, &shutdown).await;
     outcome
 }
@@ -73,11 +75,12 @@ impl Server {
         env: Env,
         tasks: &Tasks,
         identity: Option<&Identity>,
-        at: std::net::SocketAddr,
+        at: SocketAddr,
+        s3: Option<&TcpListener>,
     ) -> Result<Self> {
         let scheme = if identity.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", reachable(at));
-        let drivers = Drivers::open(&config, &env, &url, ca_file(&config, identity))?;
+        let drivers = Drivers::open(&config, &env, &url, ca_file(&config, identity), s3_url(&config, s3)?)?;
         let blocks = drivers.blocks.clone();
         let price = config.fleet.price_per_slot_hour;
         let offers = machine::offers(&config.fleet);
@@ -106,11 +109,20 @@ impl Server {
         Ok(Self { state, drivers, url, manager, scaler })
     }
 
-    async fn run(&self, listener: TcpListener, identity: Option<Identity>, tasks: &Tasks, shutdown: &Shutdown) -> Result<()> {
+    async fn run(
+        &self,
+        listener: TcpListener,
+        s3: Option<TcpListener>,
+        identity: Option<Identity>,
+        tasks: &Tasks,
+        shutdown: &Shutdown,
+    ) -> Result<()> {
         let ready = self.state.health.component("server");
         let (state, router) = (self.state.clone(), router(self.state.clone(), edges(&self.state)));
         tasks.spawn("http", Kind::Essential, async move { listen::serve(listener, router, identity, &state).await });
-        self.serve_s3(tasks).await?;
+        if let Some(listener) = s3 {
+            self.serve_s3(listener, tasks)?;
+        }
         self.manager.start(tasks);
         self.scaler.start(tasks);
         let data = &self.state.config.server.data;
@@ -124,14 +136,8 @@ impl Server {
         }
     }
 
-    async fn serve_s3(&self, tasks: &Tasks) -> Result<()> {
-        let config = &self.state.config;
-        if config.server.s3_listen.is_empty() {
-            return Ok(());
-        }
-        let address = parse_address("server.s3-listen", &config.server.s3_listen)?;
-        check_exposure(address, false, config.server.insecure)?;
-        let listener = bind(address).await?;
+    fn serve_s3(&self, listener: TcpListener, tasks: &Tasks) -> Result<()> {
+        let address = listener.local_addr()?;
         let blocks = &self.state.blocks;
         let keys = Arc::new(credentials::NoStaticKeys);
         let service =
@@ -182,14 +188,33 @@ fn ca_file(config: &ServerConfig, identity: Option<&Identity>) -> Option<std::pa
     Some(if given.as_os_str().is_empty() { config.server.data.join("tls").join("cert.pem") } else { given.clone() })
 }
 
+/// The S3 listener, if there is to be one.
+async fn bind_s3(config: &ServerConfig) -> Result<Option<TcpListener>> {
+    if config.server.s3_listen.is_empty() {
+        return Ok(None);
+    }
+    let address = parse_address("server.s3-listen", &config.server.s3_listen)?;
+    check_exposure(address, false, config.server.insecure)?;
+    bind(address).await.map(Some)
+}
+
+/// What S3 clients are told to speak to.
+fn s3_url(config: &ServerConfig, listener: Option<&TcpListener>) -> Result<Option<String>> {
+    let Some(listener) = listener else { return Ok(None) };
+    if !config.server.s3_url.is_empty() {
+        return Ok(Some(config.server.s3_url.trim_end_matches('/').to_owned()));
+    }
+    Ok(Some(format!("http://{}", reachable(listener.local_addr()?))))
+}
+
 /// Where a caller on this machine reaches a listener.
-fn reachable(at: std::net::SocketAddr) -> std::net::SocketAddr {
+fn reachable(at: SocketAddr) -> SocketAddr {
     let ip = match at.ip() {
         ip if !ip.is_unspecified() => ip,
         std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
         std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
     };
-    std::net::SocketAddr::new(ip, at.port())
+    SocketAddr::new(ip, at.port())
 }
 
 /// Tells the command line on this machine where the server is.

@@ -2,12 +2,13 @@
 //!
 //! Each call of a block is a POST; see `tidemill_remote::wire`. A request must carry the protocol's version and a token of the role
 //! `worker` (or of an administrator, who reaches everything). The ledger, the grants and the fleet are not here: a worker that could
-//! write those could make itself an administrator.
+//! write those could make itself an administrator. Of the grants there is one call: the credential of a task that the worker holds.
 
 mod objects;
 mod queue;
 mod reach;
 mod table;
+mod tasks;
 mod uploads;
 
 use std::future::Future;
@@ -21,11 +22,13 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use tidemill_base::{Env, Error, Result};
+use tidemill_batch::service::FencedGrants;
 use tidemill_blocks::Blocks;
 use tidemill_remote::wire::{self, Call, Hello, POSTCARD, PROTOCOL, PROTOCOL_HEADER, QueueCapabilities, Welcome};
 use tidemill_runtime::Shutdown;
 
 pub use self::reach::WorkerReach;
+pub(crate) use self::tasks::usable;
 use self::uploads::Uploads;
 use crate::AppState;
 use crate::auth::{Principal, Role};
@@ -38,6 +41,7 @@ struct Edge {
     reach: WorkerReach,
     shutdown: Shutdown,
     uploads: Uploads,
+    grants: FencedGrants,
     max_body: usize,
 }
 
@@ -45,9 +49,11 @@ type Shared = State<Arc<Edge>>;
 
 /// The routes, for [`crate::Edges::workers`]. `max_body` bounds each request's body, in bytes.
 pub fn routes(blocks: Blocks, reach: WorkerReach, env: Env, shutdown: Shutdown, max_body: usize) -> Router<AppState> {
-    let edge = Edge { blocks, reach, shutdown, uploads: Uploads::new(env), max_body };
+    let (issuer, table, objects) = (blocks.grants.clone(), blocks.table.clone(), blocks.objects.clone());
+    let grants = FencedGrants::new(issuer, table, objects, env.clone());
+    let edge = Edge { blocks, reach, shutdown, uploads: Uploads::new(env), grants, max_body };
     let router = call(Router::new(), hello);
-    let router = objects::routes(table::routes(queue::routes(router)));
+    let router = tasks::routes(objects::routes(table::routes(queue::routes(router))));
     router.layer(DefaultBodyLimit::max(max_body)).route_layer(from_fn(admit)).with_state(Arc::new(edge))
 }
 

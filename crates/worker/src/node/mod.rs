@@ -2,6 +2,7 @@
 
 mod carry;
 mod control;
+mod credential;
 mod fence;
 mod heartbeat;
 mod intake;
@@ -20,7 +21,6 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tidemill_base::{Env, Result, Timestamp};
 use tidemill_batch::cut::Reader;
 use tidemill_batch::protocol::{Control, WorkItem, WorkerPhase};
-use tidemill_blocks::grants::Credential;
 use tidemill_blocks::objects;
 use tidemill_blocks::queue::Receipt;
 use tidemill_runtime::{Shutdown, Tasks, sleep, timeout};
@@ -71,7 +71,6 @@ struct Node {
     runner: Arc<dyn Runner>,
     reader: Reader,
     stages: Mutex<BTreeMap<(String, u32), Arc<Stage>>>,
-    credentials: tokio::sync::Mutex<BTreeMap<String, Credential>>,
     held: Mutex<BTreeMap<RangeKey, Arc<Held>>>,
     controls: Mutex<BTreeMap<String, Said>>,
     /// Draining: nothing new. Closing: running tasks are handed back.
@@ -100,7 +99,6 @@ impl WorkerNode {
         let node = Node {
             reader: Reader::default(),
             stages: Mutex::default(),
-            credentials: tokio::sync::Mutex::default(),
             held: Mutex::default(),
             controls: Mutex::default(),
             stop: Shutdown::new(),

@@ -18,21 +18,43 @@ impl Node {
     /// Starts as many fetches as keep the slots supplied.
     pub(super) fn fetch_ahead(self: &Arc<Self>, range: &Arc<OpenRange>) {
         let ahead = usize::try_from(self.settings.offers.slots).unwrap_or(1).saturating_mul(2) + 2;
+        while let Some(stale) = range.take_stale(self.env.now()) {
+            self.stage_in(range, stale.task, Some(stale));
+        }
         while let Some(task) = range.take_to_stage(ahead) {
-            let (node, range) = (self.clone(), range.clone());
-            self.tasks.spawn("stage in", Kind::Request, async move {
-                let outcome = node.fetch(&range, task).await;
-                range.staged(task, outcome);
-                node.runner.nudge();
-                Ok(())
-            });
+            self.stage_in(range, task, None);
         }
     }
 
-    async fn fetch(&self, range: &OpenRange, task: u64) -> Result<Staged, Failure> {
+    /// Fetches what a task needs; for one that has its files already, a new credential.
+    fn stage_in(self: &Arc<Self>, range: &Arc<OpenRange>, task: u64, have: Option<Staged>) {
+        let (node, range) = (self.clone(), range.clone());
+        self.tasks.spawn("stage in", Kind::Request, async move {
+            let outcome = node.fetch(&range, task, have).await;
+            range.staged(task, outcome);
+            node.runner.nudge();
+            Ok(())
+        });
+    }
+
+    async fn fetch(&self, range: &OpenRange, task: u64, have: Option<Staged>) -> Result<Staged, Failure> {
         let _permit = self.transfers.acquire().await;
-        let TaskInput::Files { files, .. } = range.input(task)? else {
-            return Err(Failure::new(FailureClass::Input, "the task gets no files although others of its range do"));
+        let mut staged = match have {
+            Some(staged) => staged,
+            None => self.fetch_files(range, task).await?,
+        };
+        if range.stage.definition.spec.credentials {
+            let credential = self.credential(range, task).await.inspect_err(|_| remove_all(&staged.folder))?;
+            staged.credential = Some(credential);
+        }
+        Ok(staged)
+    }
+
+    async fn fetch_files(&self, range: &OpenRange, task: u64) -> Result<Staged, Failure> {
+        let files = match range.input(task)? {
+            TaskInput::Files { files, .. } => files,
+            _ if range.stage.definition.spec.credentials => Vec::new(),
+            _ => return Err(Failure::new(FailureClass::Input, "the task gets no files although others of its range do")),
         };
         let item = &range.item;
         let folder = self.folder(format!("{}-{}-{}-{}-{task}", item.job, item.stage, item.range, range.epoch));

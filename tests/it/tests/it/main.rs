@@ -18,3 +18,4 @@ mod refusals;
 mod run;
 mod s3;
 mod sql;
+mod task_credentials;

@@ -6,12 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tidemill_it::{Options, Server, skipped};
 
-/// The `aws` command that the server's own S3 tests have installed.
-fn aws() -> Option<PathBuf> {
-    let cache =
-        std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-    Some(cache.join("tidemill/venv-s3/bin/aws")).filter(|f| f.is_file())
-}
+use crate::task_credentials::aws;
 
 struct Client<'a> {
     aws: PathBuf,

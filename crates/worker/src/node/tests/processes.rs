@@ -6,6 +6,8 @@ use std::time::Duration;
 use tidemill_batch::cut::{ManifestInfo, StageDefinition, UpstreamInfo, manifest};
 use tidemill_batch::model::*;
 use tidemill_batch::protocol::{Control, keys};
+use tidemill_batch::service::FencedGrants;
+use tidemill_blocks::grants::Grants;
 use tidemill_blocks::objects;
 use tidemill_runtime::{Stopwatch, sleep};
 
@@ -346,18 +348,27 @@ async fn stages_stream_and_gather_what_an_earlier_one_put_out() {
 }
 
 #[tokio::test]
-async fn a_task_with_credentials_gets_them_for_its_job_alone() {
+async fn each_task_with_credentials_gets_them_for_a_folder_of_its_own() {
     let mut rig = Rig::real().await;
-    rig.blocks.grants = Some(std::sync::Arc::new(tidemill_blocks::memory::MemoryGrants::new(rig.env.clone())));
+    let issuer = std::sync::Arc::new(tidemill_blocks::memory::MemoryGrants::new(rig.env.clone()));
+    let (table, objects) = (rig.blocks.table.clone(), rig.blocks.objects.clone());
+    rig.blocks.grants = Some(std::sync::Arc::new(FencedGrants::new(issuer.clone(), table, objects, rig.env.clone())));
     let mut spec = shell("env");
     spec.credentials = true;
-    let folded = rig.run_processes(spec.clone(), 1).await;
-    let log = rig.content(folded.outputs[&0].stdout.as_ref().unwrap()).await;
-    let value =
-        |name: &str| log.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('=')).unwrap_or_else(|| panic!("{name}")).to_owned();
-    assert_eq!(value("TIDEMILL_PREFIX"), "s3://jobs/j1");
-    let granted = rig.blocks.grants.as_ref().unwrap().verify(&value("AWS_ACCESS_KEY_ID"), &value("AWS_SESSION_TOKEN")).unwrap();
-    assert!(granted.scopes.len() == 1 && granted.scopes[0].covers("jobs/j1/x") && !granted.scopes[0].covers("jobs/j10/x"));
+    let folded = rig.run_processes(spec.clone(), 3).await;
+    let mut keys = std::collections::BTreeSet::new();
+    for task in 0..3 {
+        let log = rig.content(folded.outputs[&task].stdout.as_ref().unwrap()).await;
+        let value =
+            |name: &str| log.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('=')).unwrap_or_else(|| panic!("{name}")).to_owned();
+        assert_eq!(value("TIDEMILL_PREFIX"), format!("s3://jobs/j1/tasks/0/{task}"));
+        assert_eq!(value("AWS_REGION"), "us-east-1");
+        let granted = issuer.verify(&value("AWS_ACCESS_KEY_ID"), &value("AWS_SESSION_TOKEN")).unwrap();
+        let [scope] = granted.scopes.as_slice() else { panic!("{granted:?}") };
+        assert!(scope.covers(&format!("jobs/j1/tasks/0/{task}/x")) && !scope.covers(&format!("jobs/j1/tasks/0/{}/x", task + 1)));
+        keys.insert(value("AWS_SECRET_ACCESS_KEY"));
+    }
+    assert_eq!(keys.len(), 3);
     let f = fails(spec).await;
     assert!(f.class == FailureClass::Start && f.message.contains("credentials"), "{f:?}");
 }

@@ -132,7 +132,8 @@ pub(super) fn plan(a: &Assignment, folder: &Path, programs: &mut Programs) -> Re
         env.push((name.into(), template.expand(&vars).map_err(start)?));
     }
     let args = expand_args(&stage.argv, &vars).map_err(start)?;
-    let all_env = range.base_env.iter().cloned().chain(env);
+    let credential = a.staged.as_ref().and_then(|s| s.credential.as_ref()).map(|c| c.env.clone()).unwrap_or_default();
+    let all_env = range.base_env.iter().cloned().chain(credential).chain(env);
     let (mut command, program, container) = match &stage.kind {
         Kind::Container(spec) => {
             let image = stage.image.get().unwrap_or(&spec.image);
