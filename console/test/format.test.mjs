@@ -6,18 +6,20 @@ let vite;
 let format;
 let jobfile;
 let counts;
+let plain;
 
 before(async () => {
   vite = await createServer({ server: { middlewareMode: true, watch: null, hmr: false, ws: false }, appType: 'custom', logLevel: 'error' });
   format = await vite.ssrLoadModule('/src/lib/format.ts');
   jobfile = await vite.ssrLoadModule('/src/lib/jobfile.ts');
+  ({ plain } = await vite.ssrLoadModule('/src/lib/plain.ts'));
   counts = await vite.ssrLoadModule('/src/lib/counts.ts');
 });
 after(() => vite.close());
 
 test('spans, sizes and shares read well at every magnitude', () => {
   for (const [us, want] of [
-    [0, '0 µs'], [999, '999 µs'], [1500, '1.5 ms'], [999_400, '999 ms'], [999_600, '1 s'], [12_340_000, '12.3 s'],
+    [0, '0 s'], [1, '1 µs'], [999, '999 µs'], [1500, '1.5 ms'], [999_400, '999 ms'], [999_600, '1 s'], [12_340_000, '12.3 s'],
     [59_960_000, '1 min'], [61_000_000, '1 min 1 s'], [3_600_000_000, '1 h'], [5_400_000_000, '1 h 30 min'], [90_000_000_000, '1 d 1 h'],
   ]) assert.equal(format.duration(us), want);
   for (const [n, want] of [[0, '0 B'], [1023, '1,023 B'], [1024, '1 KiB'], [1_500_000, '1.43 MiB'], [5 * 2 ** 40, '5 TiB']]) {
@@ -47,6 +49,18 @@ test('the quick form writes a job file whatever is typed into it', () => {
   }
   assert.equal(jobfile.errorLine('line 7, column 3: this is not TOML'), 7);
   assert.equal(jobfile.errorLine('no stage'), null);
+});
+
+test('a log shows as text what a terminal would follow', () => {
+  for (const [written, want] of [
+    ['plain\ttext\n', 'plain\ttext\n'],
+    ['\x1b[1;31mred\x1b[0m\n', 'red\n'],
+    ['\x1b]0;a title\x07after', 'after'],
+    ['10 %\r50 %\r100 %\ndone\r\n', '100 %\ndone\n'],
+    ['waiting\r', 'waiting'],
+    ['a\0b\x07c\x7f', 'a␀b␇c␡'],
+    ['safe\u202etxt.exe', 'safe�txt.exe'],
+  ]) assert.equal(plain(written), want, JSON.stringify(written));
 });
 
 test('the pace is that of the last seconds, and unknown at first', () => {

@@ -25,6 +25,7 @@ export async function open(url, options = {}) {
   const errors = [];
   const foreign = [];
   const refused = [];
+  const asked = new Set();
   context.on('console', (message) => {
     // The browser itself logs each refused request; those are looked at one by one below.
     if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) errors.push(message.text());
@@ -32,6 +33,7 @@ export async function open(url, options = {}) {
   context.on('weberror', (e) => errors.push(String(e.error())));
   context.on('request', (request) => {
     const to = request.url();
+    asked.add(to);
     if (!to.startsWith(`${url}/`) && !to.startsWith('data:') && !to.startsWith(`blob:${url}/`)) foreign.push(to);
   });
   context.on('response', (response) => {
@@ -41,5 +43,5 @@ export async function open(url, options = {}) {
     await context.close();
     rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
   };
-  return { context, page: context.pages()[0] ?? (await context.newPage()), errors, foreign, refused, close };
+  return { context, page: context.pages()[0] ?? (await context.newPage()), errors, foreign, refused, asked, close };
 }

@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 import * as browser from './browser.mjs';
+import { submit as send, user } from './demo.mjs';
 import * as server from './server.mjs';
 
 const BINARY = process.env.TIDEMILL_BIN;
@@ -54,7 +55,7 @@ async function submit({ name, command, first = 1, last = 10, retries = 0 }) {
   return new URL(page.url()).pathname.split('/').pop();
 }
 
-const ended = (state) => jobState().filter({ hasText: state }).waitFor({ timeout: JOB_MS });
+const ended = (state, where = page) => where.locator('.facts .state').filter({ hasText: state }).waitFor({ timeout: JOB_MS });
 
 test('a wrong token is refused in words, the right one lets in', async () => {
   await page.goto('/jobs');
@@ -138,6 +139,12 @@ test('a job that runs is paused, resumed, followed by its log and cancelled', as
   await ended('running');
   await button('Cancel').click();
   await button('Keep as it is').click();
+  await button('Cancel').focus();
+  await page.keyboard.press('Enter');
+  await page.getByRole('dialog').waitFor();
+  await page.keyboard.press('Escape');
+  await page.getByRole('dialog').waitFor({ state: 'hidden' });
+  assert.equal(await page.evaluate(() => document.activeElement?.textContent?.trim()), 'Cancel', 'the focus is back where it was');
   assert.equal(await jobState().textContent(), 'running');
   await button('Cancel').click();
   await button('Cancel the job').click();
@@ -150,7 +157,7 @@ test('what failed for good is told with class and message, read as dead letters 
   await submit({ name: 'broken', command: 'echo "no such luck" >&2; [ $index -gt 3 ] || exit 3', last: 6 });
   await ended('failed');
   await page.getByRole('link', { name: /^Tasks ?3 failed/ }).click();
-  await button('failed').click();
+  await page.getByRole('button', { name: 'failed 3' }).click();
   const rows = page.locator('tbody tr');
   await rows.nth(2).waitFor();
   assert.match(await rows.first().innerText(), /exit[\s\S]*3/);
@@ -203,13 +210,93 @@ test('SQL runs, fails in words and is downloaded', async () => {
   await page.getByRole('alert').getByText('nowhere').waitFor();
 });
 
-test('workers are listed and drained', async () => {
+test('workers are listed and drained, and a chart shows how many there were', async () => {
   await page.goto('/workers');
+  await page.getByRole('img', { name: /^Workers of default, now alive \d+, wanted \d+$/ }).waitFor();
+  await page.getByRole('img', { name: /^Backlog, now / }).waitFor();
   await page.getByRole('button', { name: /^Drain / }).first().waitFor({ timeout: JOB_MS });
   await shot('workers');
   await page.getByRole('button', { name: /^Drain / }).first().click();
   await page.getByRole('dialog').getByRole('button', { name: 'Drain' }).click();
   await page.getByText(/ drains$/).waitFor();
+});
+
+const MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=2</script>';
+
+test('what people and programs write is text on every page', async () => {
+  const file = `name = ${JSON.stringify(MARKUP)}
+[[stage]]
+name = "run"
+array = "1-1"
+shell = true
+retries = 0
+command = ${JSON.stringify(`printf '\\033[31mred\\033[0m \\000 ${MARKUP.replaceAll("'", '')}\\n'; echo '${MARKUP}' >&2; exit 9`)}
+`;
+  const id = await send(mill, file);
+  await page.goto(`/jobs/${id}`);
+  await ended('failed');
+  assert.equal(await page.getByRole('heading', { level: 1 }).textContent(), MARKUP);
+  await page.getByRole('link', { name: /^Tasks/ }).click();
+  await page.getByRole('button', { name: 'failed 1' }).click();
+  await page.getByRole('cell', { name: MARKUP }).waitFor();
+  await page.goto(`/jobs/${id}/logs/0/0`);
+  await page.getByLabel('Log text').getByText(`red ␀ ${MARKUP}`).waitFor();
+  await page.goto('/jobs');
+  await page.getByRole('link', { name: MARKUP }).waitFor();
+  await page.goto('/queues');
+  await page.getByRole('listitem').filter({ hasText: MARKUP }).waitFor();
+  await page.goto('/sql');
+  await page.getByLabel('Query').fill(`SELECT name FROM batch.jobs WHERE id = '${id}'`);
+  await button('Run').click();
+  await page.getByRole('cell', { name: MARKUP }).waitFor();
+  assert.equal(await page.evaluate(() => window.hacked), undefined);
+  await page.goto(`/jobs/none?state=${encodeURIComponent(MARKUP)}`);
+  await page.getByRole('alert').waitFor();
+  assert.equal(await page.evaluate(() => window.hacked), undefined);
+});
+
+test('whoever may only look is offered no more, and gets no more', async () => {
+  const token = await user(mill, 'vera', 'viewer');
+  const id = await send(mill, 'name = "watched"\n[[stage]]\nname = "run"\narray = "1-4"\nshell = true\ncommand = "sleep 60"\n');
+  const other = await browser.open(mill.url);
+  try {
+    await other.page.goto(`/jobs/${id}`);
+    await other.page.getByLabel('Token').fill(token);
+    await other.page.keyboard.press('Enter');
+    await other.page.getByRole('heading', { name: 'watched' }).waitFor();
+    for (const name of ['Cancel', 'Pause', 'Priority']) assert.equal(await other.page.getByRole('button', { name, exact: true }).count(), 0, name);
+    assert.equal(await other.page.getByRole('link', { name: 'Submit' }).count(), 0);
+    await other.page.goto('/submit');
+    await other.page.getByText('Your role is viewer').waitFor();
+    assert.equal(await other.page.getByRole('button', { name: 'Submit', exact: true }).count(), 0);
+    for (const [path, action] of [['/workers', /^Drain/], ['/queues', /^Redrive/]]) {
+      await other.page.goto(path);
+      await other.page.getByRole('table').waitFor();
+      assert.equal(await other.page.getByRole('button', { name: action }).count(), 0, path);
+    }
+    const status = await other.page.evaluate((to) => fetch(to, { method: 'POST' }).then((r) => r.status), `/api/v1/batch/jobs/${id}/cancel`);
+    assert.equal(status, 403);
+    assert.deepEqual(other.errors, []);
+  } finally {
+    await other.close();
+    await page.goto(`/jobs/${id}`);
+    await button('Cancel').click();
+    await button('Cancel the job').click();
+    await ended('cancelled');
+  }
+});
+
+test('a page that is open while the server starts anew goes on by itself', async () => {
+  const id = await send(mill, 'name = "enduring"\n[[stage]]\nname = "run"\narray = "1-40"\nshell = true\ncommand = "sleep 0.5"\n');
+  await page.goto(`/jobs/${id}`);
+  await ended('running');
+  await mill.down();
+  await page.getByRole('alert').getByText('cannot be reached').waitFor({ timeout: JOB_MS });
+  await shot('unreachable');
+  await mill.up();
+  await page.getByRole('alert').waitFor({ state: 'hidden', timeout: JOB_MS });
+  await ended('succeeded');
+  await page.getByText('40 of 40 tasks settled').waitFor();
 });
 
 const PAGES = ['/', '/jobs', '/submit', '/submit?as=file', '/workers', '/queues', '/sql'];
@@ -230,23 +317,15 @@ test('every page has its own address, fits a phone, and names all that can be us
     });
     assert.deepEqual(found, { over: 0, nameless: [] }, path);
   }
-  await page.goto('/');
-  await heading('Recent jobs').waitFor();
-  await page.waitForTimeout(500);
-  await shot('overview-phone');
   await page.setViewportSize({ width: 1280, height: 860 });
-  await page.emulateMedia({ colorScheme: 'dark' });
-  await page.waitForTimeout(300);
-  await shot('overview-dark');
-  await page.emulateMedia({ colorScheme: 'light' });
-  await page.waitForTimeout(300);
-  await shot('overview');
 });
 
 test('files are cached for ever or asked for again, under a strict content policy', async () => {
   const index = await page.request.get('/jobs/any/tasks');
   assert.equal(index.headers()['cache-control'], 'no-cache');
-  assert.match(index.headers()['content-security-policy'], /default-src 'self'/);
+  const policy = index.headers()['content-security-policy'];
+  assert.match(policy, /default-src 'self'/);
+  assert.doesNotMatch(policy, /unsafe|https?:|\*/);
   const script = /src="(\/assets\/[^"]+\.js)"/.exec(await index.text())[1];
   const asset = await page.request.get(script);
   assert.match(asset.headers()['cache-control'], /immutable/);
@@ -258,11 +337,32 @@ test('files are cached for ever or asked for again, under a strict content polic
   assert.equal((await missing.json()).error.kind, 'not_found');
 });
 
+test('the session works for this page alone, and the token is nowhere to be found', async () => {
+  const stolen = await page.request.post('/api/v1/batch/jobs', { headers: { origin: 'http://elsewhere.example' }, data: {} });
+  assert.ok([401, 403].includes(stolen.status()), `another site got ${stolen.status()}`);
+  const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, document.documentElement.outerHTML]));
+  assert.ok(!kept.includes(mill.token));
+  assert.deepEqual([...chrome.asked].filter((url) => url.includes(mill.token)), []);
+  const before = chrome.errors.length;
+  await page.evaluate(() => {
+    const script = document.createElement('script');
+    script.textContent = 'window.hacked = 3';
+    document.body.append(script);
+  });
+  assert.equal(await page.evaluate(() => window.hacked), undefined, 'a script in the page itself does not run');
+  await page.waitForTimeout(100);
+  const told = chrome.errors.splice(before);
+  assert.ok(told.length > 0 && told.every((e) => /Content Security Policy/.test(e)), String(told));
+});
+
 test('the page went nowhere else, and only refused what it should', async () => {
+  const held = await chrome.context.cookies();
   await button('Sign out').click();
   await page.getByLabel('Token').waitFor();
+  const cookie = held.map((c) => `${c.name}=${c.value}`).join('; ');
+  assert.equal((await fetch(`${mill.url}/api/v1/session`, { headers: { cookie } })).status, 401, 'the old cookie is worth nothing');
   assert.deepEqual(chrome.errors, []);
   assert.deepEqual(chrome.foreign, []);
-  const expected = ['401 GET /api/v1/session', '401 POST /api/v1/session', '400 POST /api/v1/batch/jobs', '400 POST /api/v1/sql'];
+  const expected = ['401 GET /api/v1/session', '401 POST /api/v1/session', '400 POST /api/v1/batch/jobs', '400 POST /api/v1/sql', '404 GET /api/v1/batch/jobs/none', '404 GET /api/v1/batch/jobs/none/events'];
   assert.deepEqual([...new Set(chrome.refused)].filter((r) => !expected.includes(r)), []);
 });

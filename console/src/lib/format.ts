@@ -41,6 +41,7 @@ export function bytes(n: number): string {
 
 /** A span given in microseconds. */
 export function duration(us: number): string {
+  if (us === 0) return '0 s';
   if (us < 1000) return `${Math.round(us)} µs`;
   const ms = us / 1000;
   if (ms < 999.5) return `${digits(ms)} ms`;

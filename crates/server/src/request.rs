@@ -53,7 +53,7 @@ fn own_id(headers: &HeaderMap) -> Option<String> {
 
 /// Headers that keep a browser from being used against its user. A handler's own choice stands.
 fn harden(headers: &mut HeaderMap, secure: bool) {
-    const CSP: &str = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; \
+    const CSP: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
                        form-action 'self'; frame-ancestors 'none'";
     let fixed = [
         (header::CONTENT_SECURITY_POLICY, CSP),

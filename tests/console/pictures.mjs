@@ -1,0 +1,94 @@
+// Takes pictures of every page with data as a real installation has it: SHOTS=folder node pictures.mjs. PICTURES=folder writes those
+// few that the README shows. It takes about four minutes, since the chart of the workers needs something to show.
+
+import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import * as browser from './browser.mjs';
+import * as demo from './demo.mjs';
+import * as server from './server.mjs';
+
+const BINARY = process.env.TIDEMILL_BIN;
+const folder = (name) => {
+  const path = process.env[name] && resolve(process.env[name]);
+  if (path) mkdirSync(path, { recursive: true });
+  return path;
+};
+const SHOTS = folder('SHOTS');
+const PICTURES = folder('PICTURES');
+/** How long the demonstration runs before the first picture. */
+const WARM_MS = Number(process.env.WARM_SECONDS ?? 150) * 1000;
+const WIDE = { width: 1200, height: 800 };
+const PHONE = { width: 390, height: 844 };
+/** Charts ask for their data after the page is there. */
+const SETTLE_MS = 1200;
+
+assert.ok(BINARY, 'TIDEMILL_BIN names the program');
+assert.ok(SHOTS || PICTURES, 'SHOTS or PICTURES names a folder');
+
+const mill = await server.start(BINARY, demo.SERVER);
+const chrome = await browser.open(mill.url, { viewport: WIDE });
+const page = chrome.page;
+
+async function look(path, scheme = 'light', size = WIDE) {
+  await page.setViewportSize(size);
+  await page.emulateMedia({ colorScheme: scheme });
+  if (new URL(page.url()).pathname !== path) await page.goto(path);
+  await page.getByRole('heading', { level: 1 }).waitFor();
+  await page.waitForTimeout(SETTLE_MS);
+}
+const keep = (where, name, fullPage) => page.screenshot({ path: join(where, `${name}.png`), fullPage });
+
+try {
+  await page.goto('/');
+  await page.getByLabel('Token').waitFor();
+  if (SHOTS) await keep(SHOTS, 'sign-in');
+  await page.getByLabel('Token').fill(mill.token);
+  await page.keyboard.press('Enter');
+  await page.getByRole('heading', { name: 'Overview' }).waitFor();
+  if (SHOTS) {
+    await look('/');
+    await keep(SHOTS, 'empty-overview');
+    await look('/queues');
+    await keep(SHOTS, 'empty-queues');
+  }
+  const jobs = await demo.fill(mill);
+  // The pace of a job is drawn from when its page was opened.
+  await page.goto(`/jobs/${jobs.etl}`);
+  await sleep(WARM_MS);
+
+  if (PICTURES) {
+    await look(`/jobs/${jobs.etl}`);
+    await keep(PICTURES, 'job', true);
+    await look('/workers');
+    await keep(PICTURES, 'workers', true);
+    await look('/', 'dark');
+    await keep(PICTURES, 'overview');
+  }
+  if (SHOTS) {
+    const failed = `/jobs/${jobs.ingest}`;
+    const first = await fetch(`${mill.url}/api/v1/batch/jobs/${jobs.render}/tasks?state=running`, { headers: { authorization: `Bearer ${mill.token}` } });
+    const task = (await first.json()).tasks[0]?.task ?? 0;
+    const pages = {
+      overview: '/', jobs: '/jobs', job: `/jobs/${jobs.etl}`, 'job-failed': failed, 'job-done': `/jobs/${jobs.thumbs}`, tasks: `/jobs/${jobs.render}/tasks`,
+      'tasks-failed': `${failed}/tasks?state=failed`, log: `/jobs/${jobs.render}/logs/0/${task}`, results: `/jobs/${jobs.thumbs}/results`,
+      report: `/jobs/${jobs.render}/report`, explain: `/jobs/${jobs.sweep}/explain`, definition: `/jobs/${jobs.etl}/definition`,
+      submit: '/submit', 'submit-file': '/submit?as=file', workers: '/workers', queues: '/queues', sql: '/sql', missing: '/jobs/none',
+    };
+    for (const [name, path] of Object.entries(pages)) {
+      await page.goto(path);
+      if (name === 'sql') await page.getByRole('button', { name: 'Run', exact: true }).click();
+      await look(new URL(page.url()).pathname);
+      await keep(SHOTS, name, true);
+      await look(new URL(page.url()).pathname, 'dark');
+      await keep(SHOTS, `${name}-dark`, true);
+      await look(new URL(page.url()).pathname, 'light', PHONE);
+      await keep(SHOTS, `${name}-phone`, true);
+    }
+  }
+  assert.deepEqual(chrome.errors, []);
+} finally {
+  await chrome.close();
+  await mill.stop();
+}
