@@ -26,7 +26,9 @@ pub fn error(what: &str, path: &Path, e: object_store::Error) -> Error {
         E::Generic { source, .. } => source.downcast_ref::<Error>().map_or(ErrorKind::Unavailable, Error::kind),
         _ => ErrorKind::Unavailable,
     };
-    Error::new(kind, format!("{what} object `{path}`")).with_source(e)
+    // Callers far away are told the message without its causes, and this one is theirs to know.
+    let why = if kind == ErrorKind::Exhausted { ": no space is left in the object store; free some and try again" } else { "" };
+    Error::new(kind, format!("{what} object `{path}`{why}")).with_source(e)
 }
 
 /// Checks a path as people and jobs write it: no empty, `.` or `..` segments and no control characters.

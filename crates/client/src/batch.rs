@@ -154,9 +154,9 @@ impl Client {
         self.get(&job_path(id, "/report"), &[]).await
     }
 
-    /// Who the token belongs to, as `{"user", "role"}`.
-    pub async fn whoami(&self) -> Result<Value> {
-        self.get("/whoami", &[]).await
+    /// Who the token belongs to, as `{"user", "role", ...}`.
+    pub async fn session(&self) -> Result<Value> {
+        self.get("/session", &[]).await
     }
 
     /// Asks the group to do without a worker once its tasks are done.

@@ -16,6 +16,7 @@ use tidemill_blocks::objects;
 use crate::AppState;
 use crate::auth::{Principal, Role};
 use crate::error::ApiResult;
+use crate::s3::ensure_bucket;
 
 /// Buckets that belong to the system and are not written to from outside.
 const RESERVED: [&str; 2] = ["jobs", "system"];
@@ -53,6 +54,7 @@ async fn write(State(state): State<AppState>, me: Principal, Path(path): Path<St
         return Err(Error::denied(format!("bucket `{bucket}` is the system's own; put input into another, `uploads` for example")).into());
     }
     let store = state.blocks.objects.as_ref();
+    ensure_bucket(store, &bucket).await?;
     let mut stream = body.into_data_stream();
     let mut first = Vec::new();
     while first.len() < PART_BYTES {

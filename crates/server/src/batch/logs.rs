@@ -37,6 +37,7 @@ pub(super) async fn read(
 ) -> ApiResult<Response> {
     me.require(Role::Viewer)?;
     read::job(state.blocks.ledger.as_ref(), &id).await?;
+    require_task(&state, &id, stage, task).await?;
     let stream = query.stream.as_deref().unwrap_or("both");
     if stream != "both" && !STREAMS.contains(&stream) {
         return Err(Error::invalid(format!("`stream={stream}` is none of stdout, stderr and both")).into());
@@ -58,6 +59,19 @@ pub(super) async fn read(
         None => Vec::new(),
     };
     Ok(([kind], text).into_response())
+}
+
+/// `NotFound` unless the job has this task.
+async fn require_task(state: &AppState, job: &str, stage: u32, task: u64) -> Result<()> {
+    let stages = read::stages(state.blocks.ledger.as_ref(), Some(job)).await?;
+    let Some(found) = stages.iter().find(|s| s.stage == stage) else {
+        return Err(Error::not_found(format!("job {job} has no stage {stage}; it has {}, counted from 0", stages.len())));
+    };
+    // A stage that has not been cut yet may still get the task.
+    if task < found.total || found.state == "blocked" {
+        return Ok(());
+    }
+    Err(Error::not_found(format!("stage {stage} of job {job} has no task {task}; it has {}, counted from 0", found.total)))
 }
 
 async fn live_text(state: &AppState, job: &str, stage: u32, task: u64, stream: &str) -> Result<Vec<u8>> {

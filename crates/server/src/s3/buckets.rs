@@ -5,6 +5,7 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutMode, PutOptions};
 use s3s::dto::{Bucket, Timestamp};
 use s3s::{S3ErrorCode, S3Result, s3_error};
+use tidemill_blocks::objects;
 
 use super::Endpoint;
 use super::access::{Action, Identity, decide};
@@ -25,6 +26,22 @@ fn folder() -> Path {
 
 fn marker(bucket: &str) -> Path {
     folder().join(bucket)
+}
+
+/// Makes the bucket unless it is there: what is written by other ways than S3, or allowed to be written with S3 and with no right to
+/// make buckets, is found there by S3 clients.
+///
+/// # Errors
+/// Those of the store.
+pub async fn ensure_bucket(store: &dyn object_store::ObjectStore, bucket: &str) -> tidemill_base::Result<()> {
+    if bucket == SYSTEM || is_built_in(bucket) {
+        return Ok(());
+    }
+    let marker = marker(bucket);
+    match store.head(&marker).await {
+        Ok(_) => Ok(()),
+        Err(_) => objects::put_new(store, &marker, bytes::Bytes::new()).await.map(drop),
+    }
 }
 
 impl Endpoint {

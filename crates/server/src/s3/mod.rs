@@ -50,7 +50,7 @@ use tidemill_blocks::grants::Grants;
 use tidemill_blocks::objects::Objects;
 
 pub use access::{Action, Identity, Refusal, decide};
-pub use buckets::BUILT_IN_BUCKETS;
+pub use buckets::{BUILT_IN_BUCKETS, ensure_bucket};
 pub use keys::{StaticKey, StaticKeys};
 pub use serve::{serve, serve_connection};
 pub use sweep::sweep_uploads;

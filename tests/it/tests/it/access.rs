@@ -27,13 +27,13 @@ fn without_a_good_token_nothing_is_said() {
     server.call_as("tm_wrong", &["batch", "list"]).run().exits(1);
     // A token that has been revoked, and one whose time is up.
     let token = user(&server, "ann", "user");
-    server.http_as(Some(&token)).get("/api/v1/whoami").is(200);
+    server.http_as(Some(&token)).get("/api/v1/session").is(200);
     let listed = server.cli(&["token", "list", "--user", "ann", "-o", "quiet"]).ok();
     server.cli(&["token", "revoke", listed.word()]).ok();
-    server.http_as(Some(&token)).get("/api/v1/whoami").is(401);
+    server.http_as(Some(&token)).get("/api/v1/session").is(401);
     let short = server.cli(&["token", "create", "--user", "ann", "--role", "user", "--ttl", "1s", "-o", "quiet"]).ok();
     tidemill_it::eventually("the token's time is up", || {
-        (server.http_as(Some(short.word())).get("/api/v1/whoami").status == 401).then_some(())
+        (server.http_as(Some(short.word())).get("/api/v1/session").status == 401).then_some(())
     });
 }
 

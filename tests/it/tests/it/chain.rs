@@ -12,7 +12,7 @@ fn table(rows: u64) -> (String, BTreeMap<&'static str, u64>) {
     let mut text = HEADER.to_owned();
     let mut totals = BTreeMap::new();
     for n in 0..rows {
-        let (amount, region) = (n * 7919 % 10_007, REGIONS[(n * n % 5) as usize]);
+        let (amount, region) = (n * 7919 % 10_007, REGIONS[(n * 3 % 5) as usize]);
         let note = match n % 4 {
             0 => "plain".to_owned(),
             1 => format!("\"line one\nline two, of {n}\""),

@@ -19,7 +19,7 @@ fn an_empty_folder_becomes_a_server_that_the_command_line_finds() {
     server.anonymous().get("/livez").is(200);
     server.anonymous().get("/readyz").is(200);
     assert!(server.anonymous().get("/metrics").status < 500);
-    let me = server.http().get("/api/v1/whoami").is(200).json();
+    let me = server.http().get("/api/v1/session").is(200).json();
     assert_eq!(me["role"], "admin", "{me}");
     let openapi = server.anonymous().get("/api/v1/openapi.json").is(200).json();
     assert!(openapi["paths"].as_object().is_some_and(|p| p.len() > 10), "the interface describes itself");

@@ -82,6 +82,6 @@ fn too_much_is_refused_and_said() {
     assert!(too_long.is_err() || too_long.is_ok_and(|a| a.status == 413), "a body over the limit");
     server.cli(&["batch", "run", "--array", "1-9000000000", "--", "true"]).exits(1).says("limit");
     http.post("/api/v1/sql", &serde_json::json!({"sql": "SELEC 1"})).is(400);
-    http.post("/api/v1/sql", &serde_json::json!({"sql": "DELETE FROM batch.jobs"})).is(400);
-    http.post("/api/v1/sql", &serde_json::json!({"sql": "COPY (SELECT 1) TO '/tmp/tidemill-it-stolen'"})).is(400);
+    http.post("/api/v1/sql", &serde_json::json!({"sql": "DELETE FROM batch.jobs"})).is(403);
+    http.post("/api/v1/sql", &serde_json::json!({"sql": "COPY (SELECT 1) TO '/tmp/tidemill-it-stolen'"})).is(403);
 }

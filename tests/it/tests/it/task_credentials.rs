@@ -26,7 +26,7 @@ base="${TIDEMILL_PREFIX%/*}"
 job="${base%/tasks/*}"
 refused() {
     if "$AWS" s3 cp "$1" "$2" > denied 2>&1; then echo "reached $1 $2"; exit 9; fi
-    grep -qE 'AccessDenied|403' denied || { cat denied; exit 8; }
+    grep -qE 'AccessDenied|NoSuchBucket|403' denied || { cat denied; exit 8; }
 }
 refused note "$base/$((1 - TIDEMILL_TASK))/note"
 refused "$base/$((1 - TIDEMILL_TASK))/note" stolen
