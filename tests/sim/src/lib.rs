@@ -4,7 +4,9 @@
 //! [`World`] starts and kills the processes of a run, [`Plan`] is what a seed makes of it, and [`check`] holds the invariants against
 //! what is in the blocks when all is done. A failing seed prints the line that runs it again.
 
+mod audit;
 mod check;
+mod people;
 mod plan;
 mod sink;
 mod world;
@@ -12,4 +14,4 @@ mod world;
 pub use check::check;
 pub use plan::{JobPlan, Plan, Wish};
 pub use sink::RowSink;
-pub use world::{World, scenario};
+pub use world::{End, World, scenario};

@@ -15,14 +15,19 @@ use tidemill_worker::SimOutcome;
 /// What somebody asks of a job in the middle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// Nothing.
-    None,
     /// To stop.
     Cancel,
-    /// To pause, and to go on a while later.
-    PauseAndResume,
-    /// To try failed tasks again after the end.
-    Retry,
+    /// To release nothing new.
+    Pause,
+    /// To go on.
+    Resume,
+    /// To go before others, or after them.
+    Priority(i32),
+    /// To try failed tasks again after the end: all of them, or one.
+    Retry {
+        /// Whether all.
+        all: bool,
+    },
 }
 
 /// One job of a run.
@@ -32,14 +37,28 @@ pub struct JobPlan {
     pub name: String,
     /// Whose it is.
     pub user: String,
-    /// The job.
+    /// The job, without what only its submit knows: the ids it waits for, and the time.
     pub spec: JobSpec,
     /// When it is submitted, after the beginning.
     pub submitted: Duration,
-    /// What is asked of it.
-    pub wish: Wish,
-    /// When that is asked, after its submit.
-    pub wished: Duration,
+    /// It waits for the job of this number.
+    pub after: Option<usize>,
+    /// It starts so long after its submit.
+    pub delayed: Option<Duration>,
+    /// What is asked of it, each so long after the one before. One with a cron line is cancelled in the end besides.
+    pub wishes: Vec<(Duration, Wish)>,
+}
+
+impl JobPlan {
+    /// Whether somebody may cancel it.
+    pub fn is_cancelled_by_people(&self) -> bool {
+        self.spec.cron.is_some() || self.wishes.iter().any(|w| w.1 == Wish::Cancel)
+    }
+
+    /// Whether failed tasks of it are tried again after its end.
+    pub fn is_retried(&self) -> bool {
+        self.wishes.iter().any(|w| matches!(w.1, Wish::Retry { .. }))
+    }
 }
 
 /// A run.
@@ -54,7 +73,9 @@ pub struct Plan {
     pub workers: usize,
     /// Processes crash at about this many calls of a block; 0: never.
     pub crash_calls: u64,
-    /// Crashes and faults end after this.
+    /// Processes are frozen now and then for longer than their leases last.
+    pub freezes: bool,
+    /// Crashes, freezes and faults end after this.
     pub calm_after: Duration,
 }
 
@@ -62,13 +83,18 @@ impl Plan {
     /// The plan of a seed.
     pub fn of(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x7469_6465);
-        let jobs = (0..rng.usize(1..=3)).map(|n| job(&mut rng, n)).collect();
+        let mut jobs: Vec<JobPlan> = Vec::new();
+        for n in 0..rng.usize(1..=3) {
+            let next = job(&mut rng, n, &jobs);
+            jobs.push(next);
+        }
         Self {
             seed,
             jobs,
             managers: rng.usize(1..=2),
             workers: rng.usize(1..=3),
             crash_calls: *rng.choice(&[0, 40, 150, 400]).unwrap_or(&0),
+            freezes: rng.bool(),
             calm_after: Duration::from_secs(rng.u64(20..180)),
         }
     }
@@ -98,13 +124,16 @@ impl Plan {
     }
 }
 
-fn job(rng: &mut fastrand::Rng, n: usize) -> JobPlan {
-    let tasks = *rng.choice(&[1, 2, 7, 30, 120, 400]).unwrap_or(&1);
+fn job(rng: &mut fastrand::Rng, n: usize, earlier: &[JobPlan]) -> JobPlan {
+    let cron = rng.u8(0..8) == 0;
+    let tasks = if cron { rng.i64(1..10) } else { *rng.choice(&[1, 2, 7, 30, 120, 400]).unwrap_or(&1) };
     let mut stages = vec![stage("s0", InputSpec::Array { first: 0, last: tasks - 1 }, rng)];
     for k in 1..rng.usize(1..=3) {
-        let mode = match rng.u8(0..4) {
+        let mode = match rng.u8(0..6) {
             0 => ChainMode::Gather { per_task: None },
             1 => ChainMode::Gather { per_task: Some(rng.u64(1..20)) },
+            // By the last digit of the task's number.
+            2 => ChainMode::Group { key: r"output-\d*(\d)$".into() },
             _ => ChainMode::Stream,
         };
         stages.push(stage(&format!("s{k}"), InputSpec::Stage { stage: format!("s{}", k - 1), mode }, rng));
@@ -115,20 +144,46 @@ fn job(rng: &mut fastrand::Rng, n: usize) -> JobPlan {
         priority: rng.i32(-1..=1),
         after: Vec::new(),
         at: None,
-        cron: None,
+        cron: cron.then(|| "* * * * *".to_owned()),
         timezone: "UTC".into(),
         labels: BTreeMap::new(),
         stages,
     };
-    let wish = *rng.choice(&[Wish::None, Wish::None, Wish::None, Wish::Cancel, Wish::PauseAndResume, Wish::Retry]).unwrap_or(&Wish::None);
+    let before = (rng.u8(0..3) == 0 && !earlier.is_empty()).then(|| rng.usize(..earlier.len()));
     JobPlan {
         name: spec.name.clone(),
         user: format!("user{}", rng.u8(0..2)),
-        spec,
         submitted: Duration::from_millis(rng.u64(0..20_000)),
-        wish,
-        wished: Duration::from_millis(rng.u64(0..30_000)),
+        after: before.filter(|b| !cron && earlier[*b].spec.cron.is_none()),
+        delayed: (rng.u8(0..6) == 0 && !cron).then(|| Duration::from_millis(rng.u64(1..40_000))),
+        wishes: if cron { Vec::new() } else { wishes(rng) },
+        spec,
     }
+}
+
+/// What people ask of a job. Whoever pauses it lets it go on again.
+fn wishes(rng: &mut fastrand::Rng) -> Vec<(Duration, Wish)> {
+    let mut out = Vec::new();
+    let mut paused = false;
+    for _ in 0..*rng.choice(&[0, 0, 1, 1, 2, 4]).unwrap_or(&0) {
+        let after = Duration::from_millis(rng.u64(0..20_000));
+        match rng.u8(0..8) {
+            0 => {
+                out.push((after, Wish::Cancel));
+                return out;
+            }
+            1 | 2 => out.push((after, Wish::Priority(rng.i32(-1000..=1000)))),
+            3 if !paused => out.push((after, Wish::Retry { all: rng.bool() })),
+            _ => {
+                paused = !paused;
+                out.push((after, if paused { Wish::Pause } else { Wish::Resume }));
+            }
+        }
+    }
+    if paused {
+        out.push((Duration::from_millis(rng.u64(0..40_000)), Wish::Resume));
+    }
+    out
 }
 
 fn stage(name: &str, input: InputSpec, rng: &mut fastrand::Rng) -> StageSpec {
@@ -137,7 +192,7 @@ fn stage(name: &str, input: InputSpec, rng: &mut fastrand::Rng) -> StageSpec {
         base: HumanDuration(Duration::from_millis(200)),
         cap: HumanDuration(Duration::from_secs(5)),
     };
-    let gathers = matches!(input, InputSpec::Stage { mode: ChainMode::Gather { .. }, .. });
+    let gathers = matches!(input, InputSpec::Stage { mode: ChainMode::Gather { .. } | ChainMode::Group { .. }, .. });
     StageSpec {
         name: name.into(),
         input,
@@ -146,7 +201,7 @@ fn stage(name: &str, input: InputSpec, rng: &mut fastrand::Rng) -> StageSpec {
         timeout: None,
         retry: RetrySpec { policy, ..RetrySpec::default() },
         success: SuccessSpec::default(),
-        output: OutputSpec { optional: true, ..OutputSpec::default() },
+        output: OutputSpec { name: Some("output".into()), stdout: true, optional: true, ..OutputSpec::default() },
         upstream: if gathers && rng.bool() { UpstreamPolicy::TakeWhatSucceeded } else { UpstreamPolicy::RequireAll },
         env: BTreeMap::new(),
         secrets: BTreeMap::new(),

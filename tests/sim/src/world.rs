@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tidemill_base::{Env, Error, ErrorKind, Result};
-use tidemill_batch::model::{JobState, Wanted};
-use tidemill_batch::protocol::{RangeState, decode, keys};
-use tidemill_batch::service::{BatchSettings, Manager, Submit};
+use tidemill_base::{Env, Error, Result, Timestamp};
+use tidemill_batch::protocol::{Control, RangeState, decode, encode, keys};
+use tidemill_batch::service::{BatchSettings, Manager};
 use tidemill_batch::store::read;
 use tidemill_blocks::Blocks;
 use tidemill_blocks::fleet::Offers;
+use tidemill_blocks::table::{Condition, Write};
 use tidemill_blocks_test::faulty::Component;
 use tidemill_blocks_test::sim::Sim;
 use tidemill_runtime::{Kind, Shutdown, Tasks, sleep};
 use tidemill_worker::{Runners, WorkerBlocks, WorkerNode, WorkerSettings};
 
-use crate::{Plan, RowSink, Wish, check};
+use crate::audit::audit;
+use crate::people::{Ids, Person};
+use crate::{Plan, RowSink, check};
 
 /// With nothing going wrong any more, everything has come to its end within this.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -42,15 +44,33 @@ pub async fn scenario(sim: &Sim) -> Result<()> {
     for n in 0..plan.workers {
         world.keep_working(n);
     }
-    let ids = world.people().await?;
-    world.sim.note(&format!("all jobs ended, {:?}", sim.faults().counts()));
-    let outcome = check(sim, &plan, &ids).await;
+    let end = tokio::select! {
+        biased;
+        wrong = audit(sim.blocks(), sim.env()) => Err(wrong),
+        end = world.run() => end,
+    };
+    let outcome = match end {
+        Ok(end) => {
+            sim.note(&format!("all jobs ended, {:?}", sim.faults().counts()));
+            check(sim, &plan, &end).await
+        }
+        Err(e) => Err(e),
+    };
     outside.drain();
     outside.close();
     outcome
 }
 
-fn settings() -> BatchSettings {
+/// How a run came to its end.
+#[derive(Debug)]
+pub struct End {
+    /// The jobs that people submitted, by their number in the plan.
+    pub ids: BTreeMap<usize, String>,
+    /// When the last fault was over.
+    pub calm_since: Timestamp,
+}
+
+pub(crate) fn settings() -> BatchSettings {
     BatchSettings { segment_rows: 200, segment_age: Duration::from_secs(15), ..BatchSettings::default() }
 }
 
@@ -70,6 +90,7 @@ impl World<'_> {
                     biased;
                     () = component.crashed() => {}
                     () = manage(seen, &env, &tasks) => {}
+                    () = frost(&component, &plan, &calm, &env) => {}
                 }
                 shutdown.drain();
                 shutdown.close();
@@ -96,11 +117,13 @@ impl World<'_> {
                     biased;
                     () = component.crashed() => {}
                     () = work(&name, seen, &plan, &env, &tasks) => {}
-                    () = sleep(drained) => {
-                        // Now and then one is drained in good order.
-                        shutdown.drain();
+                    () = frost(&component, &plan, &calm, &env) => {}
+                    // Now and then one is drained in good order, from its own machine or by the fleet, and given a while for it.
+                    () = async {
+                        sleep(drained).await;
+                        if env.random_below(2) == 0 { shutdown.drain() } else { drain(&blocks, &name).await }
                         sleep(Duration::from_secs(90)).await;
-                    }
+                    } => {}
                 }
                 // What a dead process was doing must not go on.
                 component.crash();
@@ -112,17 +135,22 @@ impl World<'_> {
         });
     }
 
-    /// Submits the jobs, asks things of them, and waits for their end. Returns their ids by name.
-    async fn people(&self) -> Result<BTreeMap<String, String>> {
-        let blocks = self.sim.blocks();
-        let mut ids = BTreeMap::new();
-        let (done, mut submitted) = tokio::sync::mpsc::unbounded_channel();
+    /// Lets people do what they do, and waits for the end of everything.
+    async fn run(&self) -> Result<End> {
+        let ids = Ids::default();
+        let (done, mut left) = tokio::sync::mpsc::unbounded_channel();
         for n in 0..self.plan.jobs.len() {
-            let (plan, env, blocks, done) = (self.plan.clone(), self.sim.env().clone(), blocks.clone(), done.clone());
-            let component = self.sim.component(&format!("person{n}"));
+            let person = Person {
+                plan: self.plan.clone(),
+                n,
+                blocks: self.sim.component(&format!("person{n}")).blocks(self.sim.blocks()),
+                env: self.sim.env().clone(),
+                calm: self.calm.clone(),
+                ids: ids.clone(),
+            };
+            let done = done.clone();
             self.outside.spawn("person", Kind::Request, async move {
-                let outcome = person(&plan, n, &component, &blocks, &env).await;
-                drop(done.send((plan.jobs[n].name.clone(), outcome)));
+                drop(done.send(person.live().await));
                 Ok(())
             });
         }
@@ -135,47 +163,76 @@ impl World<'_> {
             faults.calm();
             Ok(())
         });
-        while let Some((name, outcome)) = submitted.recv().await {
-            ids.insert(name, outcome?);
+        while let Some(outcome) = left.recv().await {
+            outcome?;
         }
         self.calm.draining().await;
-        let weather_ended = self.sim.env().now();
-        loop {
-            let mut open = Vec::new();
-            for id in ids.values() {
-                let job = read::job(blocks.ledger.as_ref(), id).await?;
-                if !job.state.is_final() {
-                    open.push((job, read::stages(blocks.ledger.as_ref(), Some(id)).await?));
-                }
-            }
-            if open.is_empty() && self.at_rest().await? {
-                return Ok(ids);
-            }
-            if self.sim.env().now().since(weather_ended) > PATIENCE {
-                let ranges = blocks
-                    .ledger
-                    .query("SELECT job, stage, range_id, start_task, len, folded_seq, finished FROM batch_ranges", vec![])
-                    .await?;
-                let queues = blocks.queue.list().await?;
-                let mut fences = Vec::new();
-                for row in &ranges {
-                    let key = keys::fence(row.text(0)?, u32::try_from(row.uint(1)?).unwrap_or(0), row.uint(2)?);
-                    let item = blocks.table.get(keys::STATE_TABLE, &key).await?;
-                    fences.push(item.map(|i| decode::<RangeState>("fence", &i.value)).transpose()?);
-                }
-                return Err(Error::internal(format!("stalled: {open:#?}\nranges {ranges:?}\nfences {fences:#?}\nqueues {queues:#?}")));
+        let calm_since = self.sim.env().now();
+        while !self.at_rest().await? {
+            if self.sim.env().now().since(calm_since) > PATIENCE {
+                return Err(self.stalled().await?);
             }
             sleep(Duration::from_secs(2)).await;
         }
+        // Sweeps and last acknowledgements.
+        sleep(Duration::from_secs(40)).await;
+        let ids = ids.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(End { ids, calm_since })
     }
 
-    /// Whether statistics are all in segments and nothing is in the completions queue.
+    /// What is still open, for people.
+    async fn stalled(&self) -> Result<Error> {
+        let blocks = self.sim.blocks();
+        let mut open = Vec::new();
+        for row in blocks.ledger.query(&format!("SELECT id FROM batch_jobs WHERE {OPEN}"), vec![]).await? {
+            let job = read::job(blocks.ledger.as_ref(), row.text(0)?).await?;
+            open.push((read::stages(blocks.ledger.as_ref(), Some(row.text(0)?)).await?, job));
+        }
+        let ranges =
+            blocks.ledger.query("SELECT job, stage, range_id, start_task, len, folded_seq, finished FROM batch_ranges", vec![]).await?;
+        let queues = blocks.queue.list().await?;
+        let mut fences = Vec::new();
+        for row in &ranges {
+            let key = keys::fence(row.text(0)?, u32::try_from(row.uint(1)?).unwrap_or(0), row.uint(2)?);
+            let item = blocks.table.get(keys::STATE_TABLE, &key).await?;
+            fences.push(item.map(|i| decode::<RangeState>("fence", &i.value)).transpose()?);
+        }
+        Ok(Error::internal(format!("stalled: {open:#?}\nranges {ranges:?}\nfences {fences:#?}\nqueues {queues:#?}")))
+    }
+
+    /// Whether every job has ended, every wish has been carried out, statistics are all in segments and nothing is in the completions
+    /// queue.
     async fn at_rest(&self) -> Result<bool> {
         let blocks = self.sim.blocks();
-        let ranges = blocks.ledger.query("SELECT COUNT(*) FROM batch_ranges", vec![]).await?;
+        let sql = format!(
+            "SELECT (SELECT COUNT(*) FROM batch_ranges) + (SELECT COUNT(*) FROM batch_commands) + (SELECT COUNT(*) FROM batch_jobs WHERE {OPEN})"
+        );
+        let left = blocks.ledger.query(&sql, vec![]).await?;
         let done = blocks.queue.stats(keys::DONE_QUEUE).await?;
-        Ok(ranges.first().map(|r| r.int(0)).transpose()? == Some(0) && done.oldest_age.is_none())
+        Ok(left.first().map(|r| r.int(0)).transpose()? == Some(0) && done.oldest_age.is_none())
     }
+}
+
+/// A job that has not ended.
+const OPEN: &str = "state NOT IN ('succeeded', 'failed', 'cancelled')";
+
+/// Asks a worker to go, as the fleet does before it takes the machine away.
+async fn drain(blocks: &Blocks, worker: &str) {
+    let Ok(value) = encode(&Control::Drain) else { return };
+    let write = Write::put(keys::control_worker(worker), value, Condition::Any);
+    // Before the first manager has made the table nobody can be asked.
+    drop(blocks.table.write_many(keys::CONTROL_TABLE, vec![write]).await);
+}
+
+/// Freezes a process now and then, for longer than leases last.
+async fn frost(component: &Component, plan: &Plan, calm: &Shutdown, env: &Env) {
+    while plan.freezes && calm.phase().is_running() {
+        sleep(Duration::from_millis(env.random_below(60_000))).await;
+        component.freeze();
+        sleep(Duration::from_millis(env.random_below(40_000))).await;
+        component.thaw();
+    }
+    std::future::pending().await
 }
 
 /// Decides when a process dies.
@@ -215,57 +272,11 @@ async fn work(name: &str, blocks: Blocks, plan: &Arc<Plan>, env: &Env, tasks: &T
         match WorkerNode::new(settings.clone(), seen, &runners, env.clone(), tasks.clone()) {
             Ok(node) => {
                 if node.run().await.is_ok() {
-                    return std::future::pending().await;
+                    return;
                 }
             }
             Err(_) => sleep(Duration::from_millis(300)).await,
         }
         sleep(Duration::from_millis(300)).await;
     }
-}
-
-/// Asks until it is answered; what may have happened is asked again.
-async fn insist<T, F: Future<Output = Result<T>>>(mut ask: impl FnMut() -> F) -> Result<Option<T>> {
-    for _ in 0..2000 {
-        match ask().await {
-            Ok(v) => return Ok(Some(v)),
-            Err(e) if e.kind() == ErrorKind::Unavailable => sleep(Duration::from_millis(250)).await,
-            Err(e) if matches!(e.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => return Ok(None),
-            Err(e) => return Err(e),
-        }
-    }
-    Err(Error::unavailable("asked two thousand times"))
-}
-
-/// Submits a job, more than once at times, and asks something of it. Returns its id.
-async fn person(plan: &Plan, n: usize, component: &Component, blocks: &Blocks, env: &Env) -> Result<String> {
-    let job = &plan.jobs[n];
-    sleep(job.submitted).await;
-    let seen = component.blocks(blocks);
-    let Some(manager) = insist(|| Manager::new(seen.clone(), env.clone(), settings(), Arc::new(RowSink))).await? else {
-        return Err(Error::internal("no manager for a person"));
-    };
-    let submit = Submit { user: job.user.clone(), spec: job.spec.clone(), client_token: Some(job.name.clone()) };
-    let made = insist(|| manager.submit(submit.clone())).await?.ok_or_else(|| Error::internal("a submit was refused"))?;
-    let again = insist(|| manager.submit(submit.clone())).await?.ok_or_else(|| Error::internal("a second submit was refused"))?;
-    if again.id != made.id || !again.existing {
-        return Err(Error::internal(format!("submitted twice with one token: {made:?} and {again:?}")));
-    }
-    sleep(job.wished).await;
-    match job.wish {
-        Wish::None => {}
-        Wish::Cancel => drop(insist(|| manager.want(&made.id, Wanted::Cancel, &job.user)).await?),
-        Wish::PauseAndResume => {
-            insist(|| manager.want(&made.id, Wanted::Pause, &job.user)).await?;
-            sleep(Duration::from_secs(20)).await;
-            insist(|| manager.want(&made.id, Wanted::Run, &job.user)).await?;
-        }
-        Wish::Retry => {
-            while !insist(|| manager.state_of(&made.id)).await?.is_some_and(JobState::is_final) {
-                sleep(Duration::from_secs(5)).await;
-            }
-            insist(|| manager.retry(&made.id, None, &job.user)).await?;
-        }
-    }
-    Ok(made.id)
 }

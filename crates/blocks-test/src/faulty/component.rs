@@ -1,7 +1,9 @@
 //! One process of a run, with its own way through the faults and its own crash.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tidemill_base::{Error, Result};
 use tidemill_blocks::Blocks;
@@ -26,7 +28,7 @@ pub struct Component {
     /// Calls until it crashes, when that is set.
     fuse: Arc<Mutex<Option<u64>>>,
     crashed: watch::Sender<bool>,
-    frozen: watch::Sender<bool>,
+    frozen: Arc<AtomicBool>,
 }
 
 /// What becomes of one call.
@@ -41,7 +43,7 @@ enum Fate {
 
 impl Component {
     pub(super) fn new(name: &str, faults: Faults) -> Self {
-        Self { name: name.into(), faults, fuse: Arc::default(), crashed: watch::Sender::new(false), frozen: watch::Sender::new(false) }
+        Self { name: name.into(), faults, fuse: Arc::default(), crashed: watch::Sender::new(false), frozen: Arc::default() }
     }
 
     /// The blocks as this component sees them.
@@ -90,21 +92,18 @@ impl Component {
     /// It is stopped, as a machine is that swaps or is paused: no call gets out and no answer in until it is thawed. Its own clock
     /// goes on, so it wakes with leases that have ended and writes that are late.
     pub fn freeze(&self) {
-        self.frozen.send_replace(true);
+        self.frozen.store(true, Ordering::SeqCst);
     }
 
     /// It goes on where it was frozen.
     pub fn thaw(&self) {
-        self.frozen.send_replace(false);
+        self.frozen.store(false, Ordering::SeqCst);
     }
 
     async fn thawed(&self) {
-        let (mut frozen, crashed) = (self.frozen.subscribe(), self.crashed());
-        tokio::select! {
-            biased;
-            () = crashed => {}
-            // The sender lives in `self`, so waiting cannot fail.
-            _ = frozen.wait_for(|frozen| !*frozen) => {}
+        // Asked again and again: a watch channel wakes those who wait in an order that does not follow from the seed.
+        while self.frozen.load(Ordering::SeqCst) && !self.is_crashed() {
+            sleep(Duration::from_millis(50)).await;
         }
     }
 
