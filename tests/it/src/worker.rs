@@ -29,13 +29,18 @@ impl Worker {
 
     /// As [`Worker::start`], with its folders of tasks in `scratch`.
     pub fn start_in(server: &Server, id: &str, scratch: PathBuf, args: &[&str]) -> Self {
+        Self::start_with(server, id, scratch, args, &[])
+    }
+
+    /// As [`Worker::start_in`], with these variables.
+    pub fn start_with(server: &Server, id: &str, scratch: PathBuf, args: &[&str], variables: &[(String, String)]) -> Self {
         fs::create_dir_all(&scratch).expect("a folder for the worker can be made");
         let log = server.folder().join(format!("worker-{id}.log"));
         let file = || File::options().create(true).append(true).open(&log).expect("a log can be opened");
         let mut command = Command::new(binary());
         processes::forget_settings(&mut command);
         command.args(["worker", "--manager", server.url(), "--id", id, "--token-file"]).arg(server.data().join("worker-token"));
-        command.arg("--scratch").arg(&scratch).args(args);
+        command.arg("--scratch").arg(&scratch).args(args).envs(variables.iter().cloned());
         if let Some(ca) = server.ca_file() {
             command.arg("--ca").arg(ca);
         }

@@ -1,12 +1,16 @@
 //! Tasks in containers: the engine's command line, and images that are kept as archives in objects.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{fs, io};
 
 use tidemill_base::{Error, Result};
 use tidemill_batch::model::{ContainerSpec, FailureClass, Resources};
 
+use super::folder::remove_all;
 use super::plan::Programs;
 use crate::range::OpenRange;
 use crate::work::Failure;
@@ -14,8 +18,26 @@ use crate::work::Failure;
 /// Where a container sees the task's folder.
 pub(super) const MOUNT: &str = "/task";
 const ENGINES: [&str; 2] = ["podman", "docker"];
+/// How long a container may take to end before its client is killed.
+pub(super) const KILL_PATIENCE: Duration = Duration::from_secs(10);
+const KILL_TRIES: u32 = 20;
 /// Variables that steer the engine's own client, which must be the worker's for it and the task's for the container.
-const CLIENT: [&str; 6] = ["PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "DOCKER_HOST", "CONTAINER_HOST"];
+const CLIENT: [&str; 14] = [
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "CONTAINER_HOST",
+    "CONTAINERS_CONF",
+    "CONTAINERS_STORAGE_CONF",
+    "DOCKER_HOST",
+    "DOCKER_CONFIG",
+    "DOCKER_CONTEXT",
+    "DOCKER_CERT_PATH",
+    "DOCKER_TLS_VERIFY",
+];
 
 /// The container engines on this machine.
 pub(crate) fn engines() -> Vec<String> {
@@ -91,13 +113,57 @@ pub(super) fn command(
     Ok((command, engine, name))
 }
 
-/// Ends a container whose client does not pass the signal on.
+/// A file that says that a container is running, for whoever comes after a worker that was killed: containers belong to their engine
+/// and live on. Removed when dropped.
+#[derive(Debug)]
+pub(super) struct Noted(PathBuf);
+
+impl Noted {
+    /// Notes the container before it is started.
+    pub(super) fn new(folder: &Path, engine: &Path, name: &str) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let file = folder.join(name);
+        fs::write(&file, engine.as_os_str().as_bytes())?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        if let Err(e) = fs::remove_file(&self.0) {
+            tracing::debug!(file = %self.0.display(), error = %e, "could not remove the note of a container");
+        }
+    }
+}
+
+/// Ends the containers that a predecessor noted in the folder and did not see to their end.
+pub(super) fn end_noted(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let engine = fs::read(entry.path()).map(OsString::from_vec);
+        if let (Ok(engine), Ok(name)) = (engine, entry.file_name().into_string()) {
+            tracing::warn!(container = name, "ending a container that outlived its worker");
+            kill(engine.into(), name);
+        }
+    }
+    remove_all(folder);
+}
+
+/// Ends a container. One that is only being started is tried again, for as long as [`KILL_PATIENCE`].
+#[expect(clippy::disallowed_methods, reason = "a thread of its own that blocks")]
 pub(super) fn kill(engine: PathBuf, name: String) {
     let run = move || {
-        let killed = Command::new(engine).args(["kill", "--signal", "KILL", &name]).stdin(Stdio::null()).output();
-        if let Err(e) = killed {
-            tracing::warn!(container = name, error = %e, "could not kill a container");
+        let mut last = None;
+        for _ in 0..KILL_TRIES {
+            let killed = Command::new(&engine).args(["kill", "--signal", "KILL", &name]).stdin(Stdio::null()).output();
+            match killed {
+                Ok(out) if out.status.success() => return,
+                Ok(out) => last = Some(String::from_utf8_lossy(&out.stderr).trim().to_owned()),
+                Err(e) => last = Some(e.to_string()),
+            }
+            std::thread::sleep(KILL_PATIENCE / KILL_TRIES);
         }
+        // Most likely it had ended by itself.
+        tracing::info!(container = name, said = last, "no container was killed");
     };
     // The engine may take its time, and the watcher has others to watch.
     drop(std::thread::Builder::new().name("container-kill".into()).spawn(run));

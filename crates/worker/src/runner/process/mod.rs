@@ -43,6 +43,8 @@ impl Processes {
             tracing::warn!("the system does not let this worker adopt processes; a task's child with a session of its own outlives it");
         }
         family::end_leftovers(scratch);
+        let containers = scratch.join("containers");
+        container::end_noted(&containers);
         for folder in ["slots", "staged", "uploads"] {
             remove_all(&scratch.join(folder));
             fs::create_dir_all(scratch.join(folder)).map_err(failed)?;
@@ -53,6 +55,7 @@ impl Processes {
             env,
             watch: Watch::new(settings.kill_grace, live),
             uploads,
+            containers,
             inline_bytes: settings.inline_bytes,
             log_bytes: settings.log_bytes,
         });

@@ -156,7 +156,8 @@ pub(super) fn plan(a: &Assignment, folder: &Path, programs: &mut Programs) -> Re
             (command, program.clone(), None)
         }
     };
-    command.current_dir(folder);
+    // An engine leaves a process of its own behind that watches over the container. It must not look as if it were the task's.
+    command.current_dir(if container.is_some() { Path::new("/") } else { folder });
     Ok(Plan { command, program, out, container })
 }
 

@@ -13,6 +13,7 @@ use tidemill_base::{Env, Error};
 use tidemill_batch::model::{FailureClass, TaskStat};
 use tidemill_runtime::Stopwatch;
 
+use super::container::Noted;
 use super::family;
 use super::folder::{LogFile, SlotFolder, remove_all};
 use super::outputs::{Collected, collect};
@@ -44,6 +45,8 @@ pub(super) struct Shared {
     pub(super) env: Env,
     pub(super) watch: Watch,
     pub(super) uploads: PathBuf,
+    /// Where running containers are noted.
+    pub(super) containers: PathBuf,
     pub(super) inline_bytes: u64,
     pub(super) log_bytes: u64,
 }
@@ -122,6 +125,7 @@ impl Slot {
     fn execute(&self, a: &Assignment, mut plan: Plan, folder: &Path, watch: Stopwatch) -> io::Result<Ended> {
         let handle = |f: &File| f.try_clone().map(Stdio::from);
         plan.command.stdin(handle(&self.null)?).stdout(handle(&self.folder.stdout.file)?).stderr(handle(&self.folder.stderr.file)?);
+        let noted = plan.container.as_ref().map(|(engine, name)| Noted::new(&self.shared.containers, engine, name)).transpose()?;
         let child = plan.command.process_group(0).spawn()?;
         let pid = child.id().cast_signed();
         *self.cell.lock() = Some(Current::new(a, pid, watch, &self.folder, plan.container));
@@ -131,6 +135,7 @@ impl Slot {
         sys::signal_group(pid, libc::SIGKILL);
         let current = self.cell.lock().take();
         let (status, mut usage) = sys::reap(pid)?;
+        drop(noted);
         let leftovers = family::end_rest(pid, folder);
         let (by, seen, live) = current.map_or((EndedBy::Itself, 0, false), |c| (c.ended_by, c.peak_memory, c.live.written));
         // A child that was started without copying this process's memory begins its account with our own peak. What does not exceed

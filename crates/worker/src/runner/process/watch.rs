@@ -70,7 +70,7 @@ pub(super) struct Current {
     memory: u64,
     pub(super) ended_by: EndedBy,
     term_sent: Option<Duration>,
-    killed: bool,
+    killed: Option<Duration>,
     pub(super) peak_memory: u64,
     pub(super) live: Live,
     logs: [LogFile; 2],
@@ -91,7 +91,7 @@ impl Current {
             memory: if container.is_some() { 0 } else { spec.resources.memory },
             ended_by: EndedBy::Itself,
             term_sent: None,
-            killed: false,
+            killed: None,
             peak_memory: 0,
             live: Live { next: LONG, pause: LONG, seen: [0; 2], written: false },
             logs: [folder.stdout.clone(), folder.stderr.clone()],
@@ -110,11 +110,14 @@ impl Current {
     }
 
     fn kill_now(&mut self) {
-        if !std::mem::replace(&mut self.killed, true) {
-            if let Some((engine, name)) = self.container.take() {
-                container::kill(engine, name);
-            }
-            sys::signal_group(self.pid, libc::SIGKILL);
+        if self.killed.is_some() {
+            return;
+        }
+        self.killed = Some(self.watch.elapsed());
+        match self.container.take() {
+            // Its client ends when it has. Killed before, it would leave the container to write into a folder that is being removed.
+            Some((engine, name)) => container::kill(engine, name),
+            None => drop(sys::signal_group(self.pid, libc::SIGKILL)),
         }
     }
 
@@ -131,6 +134,9 @@ impl Current {
         if self.memory > 0 && seen > self.memory {
             self.end(EndedBy::Memory(seen));
             self.kill_now();
+        }
+        if self.killed.is_some_and(|at| ran >= at + container::KILL_PATIENCE) {
+            sys::signal_group(self.pid, libc::SIGKILL);
         }
         let mut next = ran + TICK;
         if let Some(sent) = self.term_sent {
