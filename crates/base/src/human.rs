@@ -87,14 +87,21 @@ impl<'de> Deserialize<'de> for ByteSize {
     }
 }
 
-/// A span of time. Reads `250ms`, `90s`, `5m`, `1h30m`, `2d`; a bare number is seconds. It serialises as milliseconds to
-/// compact formats and as text to JSON and TOML.
+/// A span of time. Reads `250ms`, `90s`, `5m`, `1h30m`, `2d`; a bare number is seconds. What is read is whole microseconds, at most
+/// `u64::MAX` of them. It serialises as microseconds to compact formats and as text to JSON and TOML.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct HumanDuration(pub Duration);
 
 /// Reads a span of time; see [`HumanDuration`].
 pub fn parse_duration(text: &str) -> Result<Duration> {
     text.parse::<HumanDuration>().map(|d| d.0)
+}
+
+impl HumanDuration {
+    /// In whole microseconds, as it is stored; `None` when it is longer than half a million years.
+    pub fn exact(span: Duration) -> Option<Self> {
+        u64::try_from(span.as_micros()).ok().map(|us| Self(Duration::from_micros(us)))
+    }
 }
 
 impl FromStr for HumanDuration {
@@ -124,7 +131,7 @@ impl FromStr for HumanDuration {
             total = total.checked_add(Duration::from_micros(scaled(number, micros).ok_or_else(bad)?)).ok_or_else(bad)?;
             rest = next;
         }
-        Ok(Self(total))
+        Self::exact(total).ok_or_else(bad)
     }
 }
 
@@ -154,8 +161,12 @@ impl fmt::Debug for HumanDuration {
 
 impl Serialize for HumanDuration {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        if s.is_human_readable() { s.collect_str(&format_args!("{ms}ms")) } else { s.serialize_u64(ms) }
+        let us = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX);
+        match s.is_human_readable() {
+            true if us.is_multiple_of(1000) => s.collect_str(&format_args!("{}ms", us / 1000)),
+            true => s.collect_str(&format_args!("{us}us")),
+            false => s.serialize_u64(us),
+        }
     }
 }
 
@@ -168,19 +179,20 @@ impl<'de> Deserialize<'de> for HumanDuration {
                 f.write_str("a duration such as \"90s\" or a number of seconds")
             }
             fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<HumanDuration, E> {
-                Ok(HumanDuration(Duration::from_secs(v)))
+                HumanDuration::exact(Duration::from_secs(v)).ok_or_else(|| E::custom("a duration of more than half a million years"))
             }
             fn visit_i64<E: serde::de::Error>(self, v: i64) -> Result<HumanDuration, E> {
-                u64::try_from(v).map(|s| HumanDuration(Duration::from_secs(s))).map_err(|_| E::custom("a duration cannot be negative"))
+                u64::try_from(v).map_err(|_| E::custom("a duration cannot be negative")).and_then(|seconds| self.visit_u64(seconds))
             }
             fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<HumanDuration, E> {
-                Duration::try_from_secs_f64(v).map(HumanDuration).map_err(E::custom)
+                let span = Duration::try_from_secs_f64(v).map_err(E::custom)?;
+                HumanDuration::exact(span).ok_or_else(|| E::custom("a duration of more than half a million years"))
             }
             fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<HumanDuration, E> {
                 v.parse().map_err(E::custom)
             }
         }
-        if d.is_human_readable() { d.deserialize_any(Visitor) } else { u64::deserialize(d).map(|ms| Self(Duration::from_millis(ms))) }
+        if d.is_human_readable() { d.deserialize_any(Visitor) } else { u64::deserialize(d).map(|us| Self(Duration::from_micros(us))) }
     }
 }
 
@@ -225,7 +237,10 @@ mod tests {
             assert_eq!(parse_duration(text).unwrap().as_millis(), ms, "{text}");
         }
         assert_eq!(HumanDuration(Duration::from_secs(95)).to_string(), "1m35s");
-        for bad in ["", "soon", "1y", "-3s", "1h-2m"] {
+        let json = |d: &str| serde_json::to_string(&HumanDuration(parse_duration(d).unwrap())).unwrap();
+        assert_eq!((json("1.5s"), json("500us")), ("\"1500ms\"".to_owned(), "\"500us\"".to_owned()), "nothing is lost when it is stored");
+        assert!(serde_json::from_str::<HumanDuration>("9223372036854775807").is_err(), "what could not be stored is refused");
+        for bad in ["", "soon", "1y", "-3s", "1h-2m", "213503982d 1d"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// A set of `u64` kept as disjoint, non-adjacent runs `(start, length)` in ascending order.
+/// A set of `u64`, below the largest, kept as disjoint, non-adjacent runs `(start, length)` in ascending order.
 ///
 /// Inserting and removing a run costs O(log r + k), r being the number of runs and k the number of runs touched.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -54,6 +54,10 @@ impl RunSet {
             return 0;
         }
         let end = start.saturating_add(len);
+        if start == end {
+            // The end of a run is a number too, so the largest one cannot be in a set.
+            return 0;
+        }
         let (mut new_start, mut new_end, mut swallowed) = (start, end, 0);
         if let Some((&s, &e)) = self.runs.range(..start).next_back()
             && e >= start
@@ -189,6 +193,15 @@ mod tests {
                 assert!(ends.windows(2).all(|w| w[0].0 + w[0].1 < w[1].0), "runs touch: {ends:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_run_that_begins_at_the_end_of_all_numbers_is_empty() {
+        let mut set = RunSet::from_run(u64::MAX, 9);
+        assert_eq!((set.len(), set.run_count()), (0, 0));
+        assert_eq!(set.insert_run(u64::MAX - 1, 9), 1);
+        assert_eq!(set.remove_run(u64::MAX - 3, 9), 1);
+        assert_eq!(set.run_count(), 0);
     }
 
     #[test]

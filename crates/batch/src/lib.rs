@@ -18,3 +18,4 @@ pub mod reactor;
 pub mod service;
 pub mod spec;
 pub mod store;
+mod unpack;

@@ -98,7 +98,11 @@ impl UpstreamInfo {
         let (first, len) = match self.mode {
             ChainMode::Stream => (task, 1),
             ChainMode::Gather { per_task: None } => (0, self.total),
-            ChainMode::Gather { per_task: Some(n) } => (task * n, n.min(self.total - task * n)),
+            ChainMode::Gather { per_task: Some(n) } => {
+                let first = task.checked_mul(n).filter(|first| *first < self.total);
+                let first = first.ok_or_else(|| Error::corrupt(format!("the earlier stage has too few tasks for task {task}")))?;
+                (first, n.min(self.total - first))
+            }
             ChainMode::Group { .. } => return Err(Error::corrupt("a grouping stage has lost its manifest")),
         };
         Ok(InputSource::Outputs { stage: self.stage, first, len })

@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 
 use crate::model::TaskInput;
 use crate::protocol::keys;
+use crate::unpack::unpack;
 
 /// No chunk holds more tasks.
 pub const CHUNK_ENTRIES: u64 = 4096;
@@ -199,7 +200,7 @@ async fn load(objects: &Objects, job: &str, stage: u32, chunk: u64) -> Result<Ve
     let path = keys::manifest_chunk(job, stage, chunk);
     let packed = objects::get(objects.as_ref(), &path).await?;
     let corrupt = || Error::corrupt(format!("manifest chunk `{path}` cannot be read"));
-    let plain = zstd::bulk::decompress(&packed, CHUNK_BYTES + MAX_ENTRY_BYTES + 16).map_err(|e| corrupt().with_source(e))?;
+    let plain = unpack(&packed, CHUNK_BYTES + MAX_ENTRY_BYTES + 16).map_err(|e| corrupt().with_source(e))?;
     postcard::from_bytes(&plain).map_err(|e| corrupt().with_source(e))
 }
 

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tidemill_base::{Error, Result};
 
+use crate::unpack::unpack;
+
 /// One settled attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TaskStat {
@@ -109,7 +111,7 @@ impl TaskColumns {
     /// The inverse of [`TaskColumns::pack`]; `Corrupt` for anything else.
     pub fn unpack(bytes: &[u8]) -> Result<Self> {
         let corrupt = || Error::corrupt("task columns do not unpack");
-        let plain = zstd::bulk::decompress(bytes, MAX_UNPACKED_BYTES).map_err(|e| corrupt().with_source(e))?;
+        let plain = unpack(bytes, MAX_UNPACKED_BYTES).map_err(|e| corrupt().with_source(e))?;
         let mut columns: Self = postcard::from_bytes(&plain).map_err(|e| corrupt().with_source(e))?;
         if !columns.is_even() {
             return Err(corrupt());

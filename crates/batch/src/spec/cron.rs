@@ -34,6 +34,10 @@ fn parse(cron: &str) -> Result<Cron> {
     if fields != 5 && !cron.starts_with('@') {
         return Err(bad(&format!("it has {fields} fields and not five")));
     }
+    // The parser takes an empty item for a field that never comes true, and then looks for it through all years there are.
+    if cron.split_whitespace().any(|field| field.split(',').any(str::is_empty)) {
+        return Err(bad("a list has an empty item"));
+    }
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     parser.parse(cron).map_err(|e| bad(&e.to_string()))
 }
@@ -69,6 +73,7 @@ mod tests {
         for (cron, zone, want) in [
             ("* * *", "UTC", "cron: `* * *` cannot be read: it has 3 fields and not five; write"),
             ("61 * * * *", "UTC", "cron: `61 * * * *` cannot be read: "),
+            ("0 , * * *", "UTC", "cron: `0 , * * *` cannot be read: a list has an empty item; write"),
             ("0 0 * * *", "Mars/Olympus", "timezone: `Mars/Olympus` is not known; write an IANA name"),
             ("0 0 30 2 *", "UTC", "cron: `0 0 30 2 *` never comes true; check day and month"),
         ] {

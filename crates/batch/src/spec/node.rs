@@ -131,10 +131,15 @@ impl Node {
 
     pub(crate) fn duration(&self, key: &str) -> Result<HumanDuration> {
         match &self.value {
-            Value::Int(_) => Ok(HumanDuration(std::time::Duration::from_secs(self.int(key)?))),
-            Value::Float(seconds) => std::time::Duration::try_from_secs_f64(*seconds)
-                .map(HumanDuration)
-                .map_err(|_| self.at.error(format!("`{key}` cannot be {seconds} seconds"))),
+            Value::Int(_) => {
+                let seconds = self.int(key)?;
+                let span = HumanDuration::exact(std::time::Duration::from_secs(seconds));
+                span.ok_or_else(|| self.at.error(format!("`{key}` cannot be {seconds} seconds")))
+            }
+            Value::Float(seconds) => {
+                let span = std::time::Duration::try_from_secs_f64(*seconds).ok().and_then(HumanDuration::exact);
+                span.ok_or_else(|| self.at.error(format!("`{key}` cannot be {seconds} seconds")))
+            }
             Value::Text(text) => self.at.locate(text.parse()),
             _ => Err(self.wrong(key, "a duration such as \"90s\" or a number of seconds")),
         }
