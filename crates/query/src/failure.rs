@@ -77,6 +77,12 @@ pub(crate) fn from_datafusion(e: DataFusionError) -> Error {
             object_store::Error::NotFound { path, .. } => Error::corrupt(format!("segment `{path}` is missing from the object store")),
             other => Error::unavailable(format!("the object store does not answer: {other}")),
         },
+        // Functions hand on what others say of their arguments: of a regular expression in several lines, the last of which says why.
+        DataFusionError::External(e) => {
+            let text = e.to_string();
+            let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            Error::invalid(format!("a function refuses what it was given: {why}"))
+        }
         DataFusionError::IoError(io) => Error::unavailable(format!("the statement could not use its files: {io}")),
         other => Error::internal(format!("the statement failed: {}", other.strip_backtrace())),
     }
