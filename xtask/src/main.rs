@@ -11,6 +11,7 @@
 //! ```
 
 mod build;
+mod fuzz;
 mod generate;
 mod layers;
 mod programs;
@@ -32,6 +33,8 @@ usage: cargo xtask TASK
   check-layers [--list]
                       check which crate uses which, manifests, sizes and words
   generate [--check]  write docs/reference from the program; --check only compares
+  fuzz [--target NAME] [--minutes N] [--seed N]
+                      run fuzz targets for longer than the tests do
   bench [ARGS]        run the benches (release build), peers included
   setup               install what the tests need, and nothing else
 ";
@@ -57,6 +60,7 @@ fn dispatch(args: &[String]) -> Result<ExitCode> {
         "test" => test::main(&workspace, rest),
         "check-layers" => layers::main(&workspace, rest),
         "generate" => generate::main(&workspace, rest),
+        "fuzz" => fuzz::main(&workspace, rest),
         "bench" => bench(&workspace, rest),
         "setup" => setup::install_missing(&workspace).map(|()| ExitCode::SUCCESS),
         "help" | "--help" | "-h" => {

@@ -22,6 +22,8 @@ mod batch;
 mod discover;
 mod error;
 mod events;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod http;
 mod objects;
 mod service;

@@ -38,6 +38,8 @@ mod catalog;
 mod data;
 mod engine;
 mod failure;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod output;
 pub mod parquet;
 mod pushdown;

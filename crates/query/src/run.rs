@@ -29,7 +29,7 @@ use crate::failure;
 /// Batches that wait for the caller. One is read while the next is made.
 const AHEAD: usize = 2;
 /// Planning goes down a statement's tree by recursion, not all of it guarded. This is address space; what is not used is not paid.
-const STACK_BYTES: usize = 32 << 20;
+pub(crate) const STACK_BYTES: usize = 32 << 20;
 /// How often a runtime is looked at that does not come to rest.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 

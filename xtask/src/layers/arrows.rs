@@ -85,7 +85,7 @@ pub(crate) const ARROWS: &[Arrow] = &[
 ];
 
 /// Packages that nothing uses and that may use anything.
-pub(crate) const FREE: &[&str] = &["tidemill-it", "tidemill-sim", "tidemill-benches", "xtask"];
+pub(crate) const FREE: &[&str] = &["tidemill-fuzz", "tidemill-it", "tidemill-sim", "tidemill-benches", "xtask"];
 
 /// A dependency from outside that only some crates may have.
 #[derive(Debug, Clone, Copy)]

@@ -59,6 +59,7 @@ pub(crate) const STEPS: &[Step] = &[
     step("clippy", "lints, on all targets", clippy),
     step("unit", "unit, conformance and integration tests of every crate", unit),
     step("sim", "seeded simulation; TIDEMILL_SIM_SEEDS says how many seeds", sim),
+    step("fuzz", "every parser over its corpus and mutations of it; TIDEMILL_FUZZ_SEED chooses them", fuzz),
     step("it", "outside-in tests of the built program", outside_in),
     step("generated", "docs/reference is what the program says", generated),
     step("console", "the console's own tests; its committed bundle is what its sources give", console),
@@ -160,7 +161,7 @@ fn clippy(run_: &mut Run<'_>) -> Result<Outcome> {
 }
 
 fn unit(run_: &mut Run<'_>) -> Result<Outcome> {
-    let tally = run_.programs(|t| !matches!(t.package.as_str(), "tidemill-it" | "tidemill-sim"), &[])?;
+    let tally = run_.programs(|t| !matches!(t.package.as_str(), "tidemill-it" | "tidemill-sim" | "tidemill-fuzz"), &[])?;
     anyhow::ensure!(tally.ran() > 0, "no test ran");
     Ok(Outcome::Done(tally))
 }
@@ -169,6 +170,10 @@ fn sim(run_: &mut Run<'_>) -> Result<Outcome> {
     let seeds = std::env::var("TIDEMILL_SIM_SEEDS").unwrap_or_else(|_| SEEDS.to_owned());
     let tally = run_.programs(|t| t.package == "tidemill-sim", &[("TIDEMILL_SIM_SEEDS", seeds)])?;
     Ok(counted(tally, "tests/sim"))
+}
+
+fn fuzz(run_: &mut Run<'_>) -> Result<Outcome> {
+    Ok(counted(run_.programs(|t| t.package == "tidemill-fuzz", &[])?, "tests/fuzz"))
 }
 
 fn outside_in(run_: &mut Run<'_>) -> Result<Outcome> {

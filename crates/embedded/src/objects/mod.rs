@@ -6,6 +6,8 @@
 
 mod blobs;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod list;
 mod multipart;
 mod put;

@@ -4,6 +4,8 @@
 //! searches the store. Sends and acknowledgements are answered when they are on the disk. Leases are not synced: losing one in a
 //! power cut is an early second delivery, which the contract allows, while killing the process loses none.
 
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod index;
 mod records;
 mod recover;

@@ -4,6 +4,8 @@
 //! needs no lock. A version is the number of the write among all writes of the data folder. The change feed is written in the same
 //! batch as the items: it costs bytes but no sync of its own.
 
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod records;
 mod state;
 

@@ -76,6 +76,19 @@ fn take_frame(buffer: &mut BytesMut) -> Result<Option<Frame>> {
     protocol::decode(&buffer.split_to(length)).map(Some).map_err(|e| generic(Box::new(e)))
 }
 
+/// The whole frames of a listing that arrives in these pieces.
+#[cfg(feature = "fuzz")]
+pub(crate) fn frames<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Frame>> {
+    let (mut buffer, mut out) = (BytesMut::new(), Vec::new());
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        while let Some(frame) = take_frame(&mut buffer)? {
+            out.push(frame);
+        }
+    }
+    Ok(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,8 @@ use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Body, RequestBuilder, Response};
 use tidemill_base::ErrorKind;
 
+#[cfg(feature = "fuzz")]
+pub(crate) use self::list::frames;
 use self::upload::RemoteUpload;
 use crate::http::Http;
 use crate::wire::objects::{self as wire, Failure, Mode, Options, PUT_PATH, Put, STORE, Written, error_from};
