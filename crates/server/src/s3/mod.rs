@@ -27,6 +27,8 @@ mod buckets;
 mod checksums;
 mod conditions;
 mod errors;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod keys;
 mod listing;
 mod names;
