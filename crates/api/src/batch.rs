@@ -387,3 +387,12 @@ pub struct UploadResponse {
     /// Put objects under this prefix: `PUT /objects/{prefix}/{name}`.
     pub prefix: String,
 }
+
+/// `GET /batch/jobs/{id}/deletion`, while a job is being deleted; 404 once it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeletionProgress {
+    /// Objects that are gone.
+    pub removed: u64,
+    /// Objects that there were; 0 while they have not been counted.
+    pub total: u64,
+}

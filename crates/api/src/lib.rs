@@ -10,16 +10,18 @@
 //! ```
 
 mod batch;
+mod credentials;
 mod error;
 mod fleet;
 mod queues;
 mod sql;
 
 pub use batch::{
-    CostReport, DeadTask, Explanation, FileList, JobDetail, JobList, JobReport, JobSummary, Percentiles, PriorityRequest, ResultFile,
-    RetryRequest, RetryResponse, SlowTask, StageDetail, StageReport, StageTimes, SubmitRequest, SubmitResponse, TaskCounts, TaskList,
-    TaskRow, UploadResponse, WasteRow,
+    CostReport, DeadTask, DeletionProgress, Explanation, FileList, JobDetail, JobList, JobReport, JobSummary, Percentiles, PriorityRequest,
+    ResultFile, RetryRequest, RetryResponse, SlowTask, StageDetail, StageReport, StageTimes, SubmitRequest, SubmitResponse, TaskCounts,
+    TaskList, TaskRow, UploadResponse, WasteRow,
 };
+pub use credentials::{CredentialRequest, CredentialResponse};
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use fleet::{Group, GroupList, Overview, ScalePoint, Worker, WorkerList, WorkerTask};
 pub use queues::{DeadLetter, DeadLetterList, Queue, QueueList, RedriveRequest, RedriveResponse};

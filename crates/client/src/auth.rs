@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
+use tidemill_api::{CredentialRequest, CredentialResponse};
 use tidemill_base::{Result, Timestamp};
 
 use crate::Client;
@@ -105,6 +106,11 @@ fn maybe_moment<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Option<S
 }
 
 impl Client {
+    /// A temporary credential for S3 clients.
+    pub async fn credential(&self, wanted: &CredentialRequest) -> Result<CredentialResponse> {
+        self.post("/credentials", wanted).await
+    }
+
     /// The users. For administrators.
     pub async fn users(&self) -> Result<Vec<User>> {
         self.get("/users", &[]).await

@@ -5,10 +5,10 @@ use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 use tidemill_api::{
-    Explanation, FileList, JobDetail, JobList, JobReport, PriorityRequest, RetryRequest, RetryResponse, SubmitRequest, SubmitResponse,
+    DeletionProgress, Explanation, FileList, JobDetail, JobList, JobReport, PriorityRequest, RetryRequest, RetryResponse, SubmitRequest, SubmitResponse,
     TaskList,
 };
-use tidemill_base::Result;
+use tidemill_base::{ErrorKind, Result};
 
 use crate::Client;
 use crate::http::segment;
@@ -107,6 +107,20 @@ impl Client {
     /// Ends it; what runs is stopped.
     pub async fn cancel(&self, id: &str) -> Result<()> {
         self.tell(self.request(Method::POST, &job_path(id, "/cancel"))).await
+    }
+
+    /// Deletes a job that has ended, with all that is left of it. It is under way when this returns.
+    pub async fn delete_job(&self, id: &str) -> Result<()> {
+        self.tell(self.request(Method::DELETE, &job_path(id, ""))).await
+    }
+
+    /// How far the deletion of a job has come; `None` once it is gone.
+    pub async fn deletion(&self, id: &str) -> Result<Option<DeletionProgress>> {
+        match self.get(&job_path(id, "/deletion"), &[]).await {
+            Ok(progress) => Ok(Some(progress)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Sets the priority, -1000 to 1000.

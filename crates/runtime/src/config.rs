@@ -39,12 +39,19 @@ impl Layers {
         Ok(Self { merged, known })
     }
 
-    /// Adds a file's text. Keys that no component knows are refused, with their name and the file's.
+    /// Adds a file's text. Keys that no component knows are refused, with their name, the file's and the line.
     pub fn file(mut self, name: &str, text: &str) -> Result<Self> {
-        let table: Table = toml::from_str(text).map_err(|e| Error::invalid(format!("{name}: {}", e.message())).with_source(e))?;
+        let table: Table = toml::from_str(text).map_err(|e| {
+            let line = e.span().map(|span| format!(" line {}", line_at(text, span.start))).unwrap_or_default();
+            Error::invalid(format!("{name}{line}: {}", e.message())).with_source(e)
+        })?;
         let mut pairs = Vec::new();
         walk(&table, "", &mut |key, value| pairs.push((key.to_owned(), value.clone())));
         for (key, value) in pairs {
+            if !self.known.contains_key(&key) {
+                let line = line_of(text, &key).map(|line| format!(" line {line}")).unwrap_or_default();
+                return Err(unknown(&key, &format!(" in {name}{line}")));
+            }
             self.set(&key, value, Origin::File(name.to_owned()))?;
         }
         Ok(self)
@@ -72,13 +79,7 @@ impl Layers {
 
     fn set(&mut self, key: &str, value: Value, origin: Origin) -> Result<()> {
         if !self.known.contains_key(key) {
-            return Err(Error::invalid(format!(
-                "unknown key `{key}`{}; `tidemill config --defaults` lists the keys",
-                match &origin {
-                    Origin::File(f) => format!(" in {f}"),
-                    _ => String::new(),
-                }
-            )));
+            return Err(unknown(key, ""));
         }
         let mut table = &mut self.merged;
         let (path, last) = key.rsplit_once('.').map_or(("", key), |(p, l)| (p, l));
@@ -105,6 +106,31 @@ impl Layers {
             .try_into()
             .map_err(|e: toml::de::Error| Error::invalid(format!("configuration: {}", e.message())).with_source(e))
     }
+}
+
+fn unknown(key: &str, place: &str) -> Error {
+    Error::invalid(format!("unknown key `{key}`{place}; `tidemill config --defaults` lists the keys"))
+}
+
+/// The line, from 1, that an offset into the text is on.
+fn line_at(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1
+}
+
+/// The line, from 1, that a key is set on: below its section's head, or written out with the section. `None` for keys in other forms.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let mut section = String::new();
+    for (n, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if let Some(head) = line.strip_prefix('[').and_then(|l| l.split(']').next()) {
+            section = format!("{}.", head.trim());
+        } else if let Some((name, _)) = line.split_once('=')
+            && format!("{section}{}", name.trim().trim_matches('"')) == key
+        {
+            return Some(n + 1);
+        }
+    }
+    None
 }
 
 /// The environment variable of a key: `batch.target-lease` is `TIDEMILL_BATCH_TARGET_LEASE`.
@@ -179,7 +205,11 @@ mod tests {
     #[test]
     fn wrong_keys_and_values_are_named() {
         let e = defaults().file("t.toml", "[batch]\nprefech = 2").unwrap_err();
-        assert!(e.message().contains("`batch.prefech` in t.toml"), "{e}");
+        assert!(e.message().contains("`batch.prefech` in t.toml line 2"), "{e}");
+        let e = defaults().file("t.toml", "listen = \"a\"\n# more\nbatch.prefech = 2").unwrap_err();
+        assert!(e.message().contains("`batch.prefech` in t.toml line 3"), "{e}");
+        let e = defaults().file("t.toml", "listen = \"a\"\nbatch = {").unwrap_err();
+        assert!(e.message().contains("t.toml line 2"), "{e}");
         let e = defaults().env([("TIDEMILL_BATCH_PREFETCH".into(), "many".into())]).unwrap_err();
         assert!(e.message().contains("TIDEMILL_BATCH_PREFETCH") && e.message().contains("`many`"), "{e}");
     }

@@ -22,6 +22,10 @@ pub struct ServerConfig {
     pub auth: AuthSection,
     /// What one caller may ask for.
     pub limits: LimitsSection,
+    /// Jobs and what is left of them.
+    pub batch: BatchSection,
+    /// Objects that nobody asks for any more.
+    pub objects: ObjectsSection,
     /// The local group of workers.
     pub fleet: FleetSection,
     /// Logs.
@@ -125,6 +129,55 @@ impl Default for LimitsSection {
     }
 }
 
+/// `[batch]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct BatchSection {
+    /// Jobs that ended longer ago are deleted with results, logs and statistics; zero: they stay until somebody deletes them.
+    pub keep: HumanDuration,
+    /// Statistics wait for so long at most before they are written as a segment. Shorter: less memory; longer: fewer, larger segments.
+    pub segment_age: HumanDuration,
+    /// A range of tasks that was delivered so often without being finished is taken apart, task by task.
+    pub max_receives: u32,
+}
+
+impl Default for BatchSection {
+    fn default() -> Self {
+        Self { keep: seconds(0), segment_age: seconds(30), max_receives: 5 }
+    }
+}
+
+impl BatchSection {
+    /// How long jobs are kept; `None`: for good.
+    pub fn keep(&self) -> Option<Duration> {
+        (!self.keep.0.is_zero()).then_some(self.keep.0)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.segment_age.0 < Duration::from_secs(1) {
+            return Err(Error::invalid("batch.segment-age must be at least 1s"));
+        }
+        if !(1..=1000).contains(&self.max_receives) {
+            return Err(Error::invalid(format!("batch.max-receives {} is not between 1 and 1000", self.max_receives)));
+        }
+        Ok(())
+    }
+}
+
+/// `[objects]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ObjectsSection {
+    /// Multipart uploads that nothing was added to for so long are given up and their parts removed.
+    pub keep_uploads: HumanDuration,
+}
+
+impl Default for ObjectsSection {
+    fn default() -> Self {
+        Self { keep_uploads: seconds(7 * 24 * 3600) }
+    }
+}
+
 /// `[fleet]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -218,6 +271,10 @@ impl ServerConfig {
             }
         }
         self.fleet.bounds()?;
+        self.batch.check()?;
+        if self.objects.keep_uploads.0 < Duration::from_secs(1) {
+            return Err(Error::invalid("objects.keep-uploads must be at least 1s; clients add parts for as long as they take"));
+        }
         self.log.parsed_format()?;
         if self.tls.cert.as_os_str().is_empty() != self.tls.key.as_os_str().is_empty() {
             return Err(Error::invalid("tls.cert and tls.key belong together; give both (`--tls-cert`, `--tls-key`) or neither"));
@@ -290,5 +347,12 @@ mod tests {
         check(|c| c.fleet.workers = "4..2".to_owned(), "`4..2`");
         check(|c| c.tls.cert = "cert.pem".into(), "--tls-key");
         check(|c| c.log.format = "xml".to_owned(), "`xml`");
+        check(|c| c.batch.max_receives = 0, "batch.max-receives");
+        check(|c| c.batch.segment_age = seconds(0), "batch.segment-age");
+        let defaults = || Layers::defaults(&ServerConfig::default()).unwrap();
+        let e = defaults().file("tidemill.toml", "[batch]\nkeep = \"30d\"\nkep = 1").unwrap_err();
+        assert!(e.message().contains("`batch.kep` in tidemill.toml line 3"), "{e}");
+        let config: ServerConfig = defaults().file("t", "[batch]\nkeep = \"30d\"").unwrap().build().unwrap();
+        assert_eq!(config.batch.keep(), Some(Duration::from_secs(30 * 24 * 3600)));
     }
 }

@@ -13,10 +13,12 @@ use object_store::{
 };
 use support::{Mill, start, start_with};
 use tidemill_base::{ByteSize, ErrorKind};
+use tidemill_batch::service::OpenInputs;
+use tidemill_blocks::ledger::Statement;
 use tidemill_blocks::queue::{NewMessage, QueueSettings, Receive};
 use tidemill_blocks::table::{Condition, Key, Write};
 use tidemill_blocks_test::run_real;
-use tidemill_remote::wire::{self, Call, PROTOCOL_HEADER};
+use tidemill_remote::wire::{self, Call, PROTOCOL, PROTOCOL_HEADER};
 use tidemill_remote::{Remote, RemoteSettings};
 use tidemill_runtime::{Stopwatch, timeout};
 use tidemill_server::Edges;
@@ -209,12 +211,14 @@ fn a_worker_reaches_the_fleets_work_and_nothing_else() {
         denied(worker.table().get("files", &Key::new("p", "s")).await.unwrap_err());
         worker.table().ensure("batch-state").await.unwrap();
         let objects = worker.objects();
-        objects.put(&Path::from("jobs/j1/a"), "x".into()).await.unwrap();
+        objects.put(&Path::from("jobs/j1/out/a"), "x".into()).await.unwrap();
+        let definition = objects.put(&Path::from("jobs/j1/definition/0.json"), "x".into()).await;
+        assert!(matches!(definition, Err(Error::PermissionDenied { .. })), "{definition:?}");
         let secret = Path::from("secrets/a");
         assert!(matches!(objects.put(&secret, "x".into()).await, Err(Error::PermissionDenied { .. })));
         assert!(matches!(objects.get(&secret).await, Err(Error::PermissionDenied { .. })));
         assert!(matches!(objects.put_multipart(&secret).await, Err(Error::PermissionDenied { .. })));
-        assert!(matches!(objects.copy(&secret, &Path::from("jobs/j1/b")).await, Err(Error::PermissionDenied { .. })));
+        assert!(matches!(objects.copy(&secret, &Path::from("jobs/j1/out/b")).await, Err(Error::PermissionDenied { .. })));
         assert!(matches!(objects.list(None).try_collect::<Vec<_>>().await, Err(Error::PermissionDenied { .. })));
         // People's tokens are no workers', whatever their role.
         let e = Remote::connect(mill.settings(&mill.token(Role::Operator).await)).await.unwrap_err();
@@ -223,22 +227,54 @@ fn a_worker_reaches_the_fleets_work_and_nothing_else() {
 }
 
 #[test]
+fn a_worker_reads_what_jobs_under_way_name_and_no_longer() {
+    run_real(async |_| {
+        let mill = start().await;
+        let ledger = &mill.state.blocks.ledger;
+        ledger.migrate(tidemill_batch::store::MIGRATIONS).await.unwrap();
+        let text = "name = \"n\"\n[[stage]]\nobjects = [\"claims/2026/*.csv\", \"system/**\"]\ncommand = [\"true\"]\n\
+                    [[stage]]\nname = \"l\"\nlines = \"lists/urls\"\ncommand = [\"true\"]";
+        let spec = tidemill_batch::spec::from_toml(text, mill.state.env.now()).unwrap();
+        let spec = serde_json::to_string(&spec).unwrap();
+        let insert =
+            "INSERT INTO batch_jobs (id, name, user_name, class, priority, state, wanted, reason, cut, spec, submitted_us, start_after_us)
+                      VALUES ('j1', 'n', 'u', 'default', 0, 'running', 'run', '', 1, $1, 0, 0)";
+        let inputs = OpenInputs::new(ledger.clone());
+        assert!(!inputs.hold("lists/urls").await.unwrap());
+        ledger.transact(vec![Statement::new(insert, vec![spec.into()])]).await.unwrap();
+        for (path, held) in [
+            ("claims/2026/a.csv", true),
+            ("lists/urls", true),
+            ("claims/2026/a.key", false),
+            ("claims/2025/a.csv", false),
+            ("lists/urls2", false),
+            ("system/multipart/b/u1/00001", false),
+        ] {
+            assert_eq!(inputs.hold(path).await.unwrap(), held, "{path}");
+        }
+        ledger.transact(vec![Statement::new("UPDATE batch_jobs SET state = 'succeeded'", vec![])]).await.unwrap();
+        inputs.hold("no/such").await.unwrap();
+        assert!(!inputs.hold("claims/2026/a.csv").await.unwrap());
+    });
+}
+
+#[test]
 fn another_protocol_is_refused_naming_both() {
     run_real(async |_| {
         let mill = start().await;
-        let ask = |version: Option<&'static str>| {
+        let ask = |version: Option<String>| {
             let mut request = reqwest::Client::new().post(mill.at(wire::Hello::PATH)).bearer_auth(&mill.admin);
             if let Some(version) = version {
                 request = request.header(PROTOCOL_HEADER, version);
             }
             request.body(wire::encode(&wire::Hello {}).unwrap()).send()
         };
-        let (status, kind, message) = support::envelope(ask(Some("7")).await.unwrap()).await;
+        let (status, kind, message) = support::envelope(ask(Some("77".to_owned())).await.unwrap()).await;
         assert_eq!((status, kind.as_str()), (400, "invalid"));
-        assert!(message.contains("speaks protocol 7") && message.contains("speaks protocol 1;"), "{message}");
+        assert!(message.contains("speaks protocol 77") && message.contains(&format!("speaks protocol {PROTOCOL};")), "{message}");
         let (status, _, message) = support::envelope(ask(None).await.unwrap()).await;
         assert!(status == 400 && message.contains("names no protocol"), "{message}");
-        assert_eq!(ask(Some("1")).await.unwrap().status(), 200);
+        assert_eq!(ask(Some(PROTOCOL.to_string())).await.unwrap().status(), 200);
     });
 }
 

@@ -12,7 +12,7 @@ use tidemill_runtime::{Kind, Shutdown, Tasks};
 use tokio::sync::mpsc;
 
 use super::control::ControlFence;
-use super::{LEASE, Shared, open, recover, revoke, segments, submit, sweep, workers};
+use super::{LEASE, Shared, delete, open, recover, revoke, segments, submit, sweep, workers};
 use crate::protocol::{Control, Done, Report, WorkItem, decode, encode, keys};
 use crate::reactor::{Core, StageEntry};
 use crate::store::{self, Command};
@@ -33,6 +33,7 @@ const SEND_BATCH: usize = 100;
 pub(super) enum News {
     Cut(String, Result<Vec<StageEntry>>),
     Opened(String, u32, Result<Vec<(u32, u64)>>),
+    Deleted(String, Result<()>),
 }
 
 impl News {
@@ -41,6 +42,8 @@ impl News {
         let kind = match self {
             Self::Cut(_, outcome) => outcome.as_ref().err().map(Error::kind),
             Self::Opened(_, _, outcome) => outcome.as_ref().err().map(Error::kind),
+            // It waits by itself, whatever it was.
+            Self::Deleted(..) => None,
         };
         kind == Some(ErrorKind::Unavailable)
     }
@@ -51,9 +54,11 @@ impl News {
 pub(super) struct Leader<'a> {
     pub shared: &'a Arc<Shared>,
     tasks: &'a Tasks,
-    fence: u64,
+    pub fence: u64,
     control: ControlFence,
     pub core: Core,
+    /// The job that is being deleted.
+    pub deleting: Option<String>,
     renewed: Timestamp,
     unsent: Vec<(String, WorkItem)>,
     /// Deliveries that are dealt with once the effects are written: queue and receipt.
@@ -69,8 +74,19 @@ pub(super) async fn lead(shared: &Arc<Shared>, tasks: &Tasks, shutdown: &Shutdow
     let core = recover::core(shared).await?;
     let control = ControlFence::take(shared, fence).await?;
     control.recover(shared, &core).await?;
-    let mut leader =
-        Leader { shared, tasks, fence, control, core, renewed, unsent: Vec::new(), to_acknowledge: Vec::new(), news, due: BTreeMap::new() };
+    let mut leader = Leader {
+        shared,
+        tasks,
+        fence,
+        control,
+        core,
+        deleting: None,
+        renewed,
+        unsent: Vec::new(),
+        to_acknowledge: Vec::new(),
+        news,
+        due: BTreeMap::new(),
+    };
     leader.unsent = recover::unsent(shared, &leader.core).await?;
     let (tx, mut done) = mpsc::channel(4);
     let (puller, pull_shutdown) = (Arc::clone(shared), shutdown.clone());
@@ -144,7 +160,7 @@ impl Leader<'_> {
     }
 
     /// Whether something that is done every `interval` is due.
-    fn is_due(&mut self, what: &'static str, interval: Duration) -> bool {
+    pub(super) fn is_due(&mut self, what: &'static str, interval: Duration) -> bool {
         let now = self.now();
         let due = self.due.get(what).is_none_or(|at| *at <= now);
         if due {
@@ -165,6 +181,12 @@ impl Leader<'_> {
         match news {
             News::Cut(job, outcome) => self.core.on_job_cut(&job, outcome, now),
             News::Opened(job, _, Ok(totals)) => self.core.on_stage_opened(&job, &totals),
+            News::Deleted(job, outcome) => {
+                self.deleting = None;
+                if let Err(e) = outcome {
+                    tracing::warn!(job, error = %e.chain(), "could not delete a job, will try again");
+                }
+            }
             News::Opened(job, stage, Err(e)) => self.core.on_stage_unopenable(&job, stage, &e, now),
         }
     }
@@ -196,7 +218,8 @@ impl Leader<'_> {
         let now = self.now();
         self.core.tick(now);
         self.apply(commands.iter().map(|c| c.id.as_str())).await?;
-        segments::flush(self.shared, self.fence, false).await
+        segments::flush(self.shared, self.fence, false).await?;
+        delete::round(self).await
     }
 
     async fn carry_out(&mut self, job: &str, command: &Command) -> Result<()> {
@@ -306,7 +329,7 @@ impl Leader<'_> {
         Ok(())
     }
 
-    fn side_task(&self, work: impl Future<Output = News> + Send + 'static) {
+    pub(super) fn side_task(&self, work: impl Future<Output = News> + Send + 'static) {
         let news = self.news.clone();
         self.tasks.spawn("batch-side", Kind::Request, async move {
             let found = work.await;

@@ -81,6 +81,12 @@ impl LiveColumns {
         }
     }
 
+    /// Drops what a job has, which is being deleted.
+    pub(super) async fn forget(&self, job: &str) {
+        let _moving = self.begin_move().await;
+        self.jobs().remove(job);
+    }
+
     /// A job whose rows are due for a segment, with a copy of what it has.
     pub(super) fn due(&self, is_due: impl Fn(&JobLive) -> bool) -> Option<DueRows> {
         let jobs = self.jobs();

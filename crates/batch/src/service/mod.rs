@@ -11,7 +11,9 @@
 
 mod control;
 mod cron;
+mod delete;
 mod grants;
+mod inputs;
 mod lead;
 mod live;
 mod open;
@@ -38,7 +40,9 @@ use tidemill_runtime::{Kind, Shutdown, Tasks};
 use tokio::sync::{Notify, watch};
 
 pub use crate::reactor::{LiveBatch, ReactorSettings};
+pub use delete::Deletion;
 pub use grants::{CREDENTIAL_WAIT, FencedGrants};
+pub use inputs::OpenInputs;
 pub use submit::{Submit, Submitted};
 pub use workers::{SILENT_AFTER, live_workers};
 
@@ -67,6 +71,8 @@ pub struct BatchSettings {
     pub segment_rows: usize,
     /// or when the oldest has waited for so long.
     pub segment_age: Duration,
+    /// Jobs that ended longer ago are deleted with all that is left of them; `None`: they are kept until somebody deletes them.
+    pub keep: Option<Duration>,
     /// Classes whose queues are made at the start; others are made by the first job that names them.
     pub classes: Vec<String>,
     /// What workers of a class offer at most, for classes without a live worker. Empty: not known, nothing is refused.
@@ -82,6 +88,7 @@ impl Default for BatchSettings {
             max_receives: 5,
             segment_rows: 65_536,
             segment_age: Duration::from_secs(30),
+            keep: None,
             classes: vec!["default".to_owned()],
             offers: Vec::new(),
         }

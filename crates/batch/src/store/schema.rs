@@ -3,7 +3,9 @@
 use tidemill_blocks::ledger::Migration;
 
 /// Batch's tables, in the order of their making.
-pub const MIGRATIONS: &[Migration] = &[Migration {
+pub const MIGRATIONS: &[Migration] = &[JOBS, DELETIONS];
+
+const JOBS: Migration = Migration {
     name: "batch-001-jobs",
     sql: "
 CREATE TABLE batch_jobs (
@@ -33,4 +35,13 @@ CREATE TABLE batch_segments (
     job TEXT NOT NULL, path TEXT NOT NULL, task_rows BIGINT NOT NULL, bytes BIGINT NOT NULL, at_us BIGINT NOT NULL, PRIMARY KEY (job, path));
 CREATE TABLE batch_commands (
     id TEXT PRIMARY KEY, job TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, by_user TEXT NOT NULL, at_us BIGINT NOT NULL)",
-}];
+};
+
+const DELETIONS: Migration = Migration {
+    name: "batch-002-deletions",
+    sql: "
+CREATE TABLE batch_deletions (
+    job TEXT PRIMARY KEY, by_user TEXT NOT NULL, at_us BIGINT NOT NULL, begun BIGINT NOT NULL, remains TEXT NOT NULL,
+    removed BIGINT NOT NULL, total BIGINT NOT NULL);
+CREATE INDEX batch_jobs_finished ON batch_jobs (finished_us)",
+};

@@ -3,6 +3,7 @@
 mod batch;
 mod completions;
 mod config;
+mod credentials;
 mod example;
 mod fleet;
 mod queue;
@@ -64,6 +65,8 @@ enum Command {
     /// Tokens that programs and people use.
     #[command(subcommand)]
     Token(token::Token),
+    /// A temporary credential for S3 clients.
+    Credentials(credentials::Credentials),
     /// Users and their roles.
     #[command(subcommand)]
     User(user::User),
@@ -96,6 +99,7 @@ impl Cli {
             Command::Sql(c) => c.run(&cx).await,
             Command::Config(c) => c.run(&cx),
             Command::Token(c) => c.run(&cx).await,
+            Command::Credentials(c) => c.run(&cx).await,
             Command::User(c) => c.run(&cx).await,
             Command::Tour(c) => c.run(&cx).await,
             Command::Completions(c) => c.run(),
@@ -126,6 +130,8 @@ mod tests {
             "batch submit job.toml --at +10m --token t --wait",
             "batch show j1 --output json",
             "batch logs j1 3 -f",
+            "batch delete j1 j2 --detach",
+            "credentials --prefix claims/2026 --for 30m --read-only --process",
             "fleet simulate --load burst --max 8",
             "sql 'SELECT 1' --output csv",
             "--data d config --defaults",

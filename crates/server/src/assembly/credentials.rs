@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use serde::Deserialize;
+use tidemill_api::{CredentialRequest, CredentialResponse};
 use tidemill_base::{Error, HumanDuration};
 use tidemill_blocks::grants::{Credential, MAX_TTL, Scope, Verbs};
 
@@ -19,24 +19,11 @@ pub(super) fn routes() -> Router<AppState> {
     Router::new().route("/api/v1/credentials", post(issue))
 }
 
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CredentialRequest {
-    /// A bucket, or a prefix in one.
-    prefix: String,
-    /// Only reads and lists; left out: everything.
-    #[serde(default)]
-    read_only: bool,
-    /// An hour at most; left out: an hour.
-    #[schema(value_type = Option<String>, example = "15m")]
-    ttl: Option<HumanDuration>,
-}
-
 async fn issue(
     State(state): State<AppState>,
     me: Principal,
     Json(wanted): Json<CredentialRequest>,
-) -> ApiResult<(StatusCode, Json<Credential>)> {
+) -> ApiResult<(StatusCode, Json<CredentialResponse>)> {
     me.require(if wanted.read_only { Role::Viewer } else { Role::User })?;
     let prefix = wanted.prefix.trim_matches('/').to_owned();
     let bucket = prefix.split('/').next().unwrap_or_default();
@@ -48,9 +35,11 @@ async fn issue(
         ensure_bucket(state.blocks.objects.as_ref(), bucket).await?;
     }
     let verbs = if wanted.read_only { Verbs::READ } else { Verbs::ALL };
-    let ttl = wanted.ttl.map_or(MAX_TTL, |t| t.0);
+    let ttl = wanted.ttl.as_deref().map(str::parse::<HumanDuration>).transpose()?.map_or(MAX_TTL, |t| t.0);
     let credential = usable(state.blocks.grants.issue(&me.user, vec![Scope { prefix, verbs }], ttl).await?)?;
-    Ok((StatusCode::CREATED, Json(credential)))
+    let Credential { access_key, secret_key, session_token, expires_at, endpoint, bucket } = credential;
+    let expires_at = expires_at.rfc3339();
+    Ok((StatusCode::CREATED, Json(CredentialResponse { access_key, secret_key, session_token, expires_at, endpoint, bucket })))
 }
 
 /// Nobody has lasting keys: whoever has a token asks for a temporary credential.

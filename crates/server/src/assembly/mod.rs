@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use tidemill_base::{Env, Error, Result, Timestamp};
 use tidemill_batch::fleet::ScalePolicy;
-use tidemill_batch::service::{BatchSettings, Manager};
+use tidemill_batch::service::{BatchSettings, Manager, OpenInputs};
 use tidemill_blocks::fleet::GroupSpec;
 use tidemill_query::EngineSettings;
 use tidemill_runtime::{Kind, Shutdown, Tasks};
 use tokio::net::TcpListener;
 
-pub(crate) use credentials::CredentialRequest;
 pub use options::ServeOptions;
 
 use self::blocks::Drivers;
@@ -88,7 +87,14 @@ impl Server {
         let sink = Arc::new(sql::ParquetSink { price });
         let state = AppState::new(blocks.clone(), env.clone(), tasks.clone(), config, identity.is_some()).await?;
         // The embedded drivers lock the data folder.
-        let settings = BatchSettings { sole: true, ..BatchSettings::default() };
+        let batch = &state.config.batch;
+        let settings = BatchSettings {
+            sole: true,
+            keep: batch.keep(),
+            segment_age: batch.segment_age.0,
+            max_receives: batch.max_receives,
+            ..BatchSettings::default()
+        };
         let manager = Manager::new(blocks.clone(), env.clone(), settings, sink).await?;
         let data = state.config.server.data.clone();
         state.auth.ensure_admin_token(&data).await?;
@@ -125,6 +131,7 @@ impl Server {
         }
         self.manager.start(tasks);
         self.scaler.start(tasks);
+        self.keep_house(tasks);
         let data = &self.state.config.server.data;
         write_server_file(data, &self.url)?;
         ready.up();
@@ -148,6 +155,13 @@ impl Server {
         Ok(())
     }
 
+    /// Removes what clients of the S3 endpoint have begun and left.
+    fn keep_house(&self, tasks: &Tasks) {
+        let (objects, env) = (Arc::clone(&self.state.blocks.objects), self.state.env.clone());
+        let (idle, shutdown) = (self.state.config.objects.keep_uploads.0, tasks.shutdown().clone());
+        tasks.spawn("sweep-uploads", Kind::Request, async move { s3::sweep_regularly(&objects, &env, idle, &shutdown).await });
+    }
+
     /// Drains: workers finish or hand back what they have while the edges still answer them, then everything closes.
     async fn stop(&self, tasks: &Tasks, shutdown: &Shutdown) {
         tracing::info!("draining");
@@ -166,8 +180,7 @@ impl Server {
 /// Every edge of the server, over services that `state` holds.
 pub fn edges(state: &AppState) -> Edges {
     let max_body = usize::try_from(state.config.limits.max_worker_body.bytes()).unwrap_or(usize::MAX);
-    // Tasks read from whichever bucket their job names.
-    let reach = WorkerReach { objects: vec![String::new()], ..WorkerReach::default() };
+    let reach = WorkerReach { inputs: Some(OpenInputs::new(Arc::clone(&state.blocks.ledger))), ..WorkerReach::default() };
     Edges::new()
         .public(openapi::routes())
         .public(console::routes())

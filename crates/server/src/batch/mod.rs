@@ -20,7 +20,8 @@ use crate::AppState;
 pub fn routes() -> Router<AppState> {
     Router::new()
         .route("/api/v1/batch/jobs", get(jobs::list).post(jobs::submit))
-        .route("/api/v1/batch/jobs/{id}", get(jobs::show))
+        .route("/api/v1/batch/jobs/{id}", get(jobs::show).delete(wishes::delete))
+        .route("/api/v1/batch/jobs/{id}/deletion", get(wishes::deletion))
         .route("/api/v1/batch/jobs/{id}/pause", post(wishes::pause))
         .route("/api/v1/batch/jobs/{id}/resume", post(wishes::resume))
         .route("/api/v1/batch/jobs/{id}/cancel", post(wishes::cancel))

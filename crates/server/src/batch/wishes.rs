@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use tidemill_api::{PriorityRequest, RetryRequest, RetryResponse};
-use tidemill_base::Result;
+use tidemill_api::{DeletionProgress, PriorityRequest, RetryRequest, RetryResponse};
+use tidemill_base::{Error, Result};
 use tidemill_batch::model::Wanted;
 use tidemill_batch::service::Manager;
 use tidemill_batch::store::read;
@@ -61,4 +61,17 @@ pub(super) async fn retry(
     let only = request.tasks.map(|tasks| tasks.iter().map(|t| (t.stage, t.task)).collect());
     let tasks = state.service::<Manager>()?.retry(&id, only, &me.user).await?;
     Ok((StatusCode::ACCEPTED, Json(RetryResponse { tasks })))
+}
+
+pub(super) async fn delete(State(state): State<AppState>, me: Principal, Path(id): Path<String>) -> ApiResult<Accepted> {
+    may_change(&state, &me, &id).await?;
+    state.service::<Manager>()?.delete(&id, &me.user).await?;
+    Ok((StatusCode::ACCEPTED, Json(serde_json::json!({}))))
+}
+
+pub(super) async fn deletion(State(state): State<AppState>, me: Principal, Path(id): Path<String>) -> ApiResult<Json<DeletionProgress>> {
+    me.require(Role::Viewer)?;
+    let found = state.service::<Manager>()?.deletion(&id).await?;
+    let d = found.ok_or_else(|| Error::not_found(format!("job `{}` is not being deleted, or is gone", id.escape_debug())))?;
+    Ok(Json(DeletionProgress { removed: d.removed, total: d.total }))
 }

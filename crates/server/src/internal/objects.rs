@@ -52,19 +52,24 @@ fn store_error(e: StoreError) -> ApiError {
     ApiError::from(Error::new(kind, e.to_string()).with_source(e)).with_status(status)
 }
 
-fn path_of(edge: &Edge, who: &Principal, text: &str) -> Result<Path> {
-    edge.reach.object(who, text)?;
+async fn readable(edge: &Edge, who: &Principal, text: &str) -> Result<Path> {
+    edge.reach.read(who, text).await?;
+    tidemill_blocks::objects::parse_path(text)
+}
+
+fn writable(edge: &Edge, who: &Principal, text: &str) -> Result<Path> {
+    edge.reach.write(who, text)?;
     tidemill_blocks::objects::parse_path(text)
 }
 
 fn prefix_of(edge: &Edge, who: &Principal, text: Option<&str>) -> Result<Option<Path>> {
-    edge.reach.object(who, text.unwrap_or_default())?;
+    edge.reach.list(who, text.unwrap_or_default())?;
     text.filter(|t| !t.is_empty()).map(tidemill_blocks::objects::parse_path).transpose()
 }
 
 async fn get(State(edge): Shared, who: Principal, body: Bytes) -> ApiResult<Response> {
     let c: wire::Get = protocol::decode(&body)?;
-    let path = path_of(&edge, &who, &c.path)?;
+    let path = readable(&edge, &who, &c.path).await?;
     let options = c.options.into_options().map_err(store_error)?;
     let head = options.head;
     let result = edge.blocks.objects.get_opts(&path, options).await.map_err(store_error)?;
@@ -85,7 +90,7 @@ async fn get(State(edge): Shared, who: Principal, body: Bytes) -> ApiResult<Resp
 async fn put(State(edge): Shared, who: Principal, headers: HeaderMap, request: Request) -> ApiResult<Response> {
     let value = headers.get(VALUE_HEADER).and_then(|v| v.to_str().ok());
     let put: Put = protocol::decode_header(value.ok_or_else(|| Error::invalid(format!("the header {VALUE_HEADER} is missing")))?)?;
-    let path = path_of(&edge, &who, &put.path)?;
+    let path = writable(&edge, &who, &put.path)?;
     let attributes = wire::unpack_attributes(put.attributes).map_err(store_error)?;
     let payload = payload(request.into_body(), edge.max_body).await?;
     let options = PutOptions { mode: put.mode.into(), attributes, ..PutOptions::default() };
@@ -154,7 +159,7 @@ async fn list_folder(State(edge): Shared, who: Principal, body: Bytes) -> ApiRes
 }
 
 async fn delete(edge: &Edge, who: &Principal, c: wire::Delete) -> Result<Vec<Result<(), Failure>>> {
-    let paths: Vec<Path> = c.paths.iter().map(|p| path_of(edge, who, p)).collect::<Result<_>>()?;
+    let paths: Vec<Path> = c.paths.iter().map(|p| writable(edge, who, p)).collect::<Result<_>>()?;
     let one = |path: Path| {
         let store = edge.blocks.objects.clone();
         async move {
@@ -167,7 +172,7 @@ async fn delete(edge: &Edge, who: &Principal, c: wire::Delete) -> Result<Vec<Res
 
 async fn copy(State(edge): Shared, who: Principal, body: Bytes) -> ApiResult<Response> {
     let c: wire::Copy = protocol::decode(&body)?;
-    let (from, to) = (path_of(&edge, &who, &c.from)?, path_of(&edge, &who, &c.to)?);
+    let (from, to) = (readable(&edge, &who, &c.from).await?, writable(&edge, &who, &c.to)?);
     let mode = if c.create { CopyMode::Create } else { CopyMode::Overwrite };
     let options = CopyOptions { mode, ..CopyOptions::default() };
     edge.blocks.objects.copy_opts(&from, &to, options).await.map_err(store_error)?;
@@ -176,7 +181,7 @@ async fn copy(State(edge): Shared, who: Principal, body: Bytes) -> ApiResult<Res
 
 async fn start_upload(State(edge): Shared, who: Principal, body: Bytes) -> ApiResult<Response> {
     let c: wire::StartUpload = protocol::decode(&body)?;
-    let path = path_of(&edge, &who, &c.path)?;
+    let path = writable(&edge, &who, &c.path)?;
     let attributes = wire::unpack_attributes(c.attributes).map_err(store_error)?;
     let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
     edge.uploads.make_room().await?;

@@ -1,15 +1,14 @@
 //! The table of routes.
 
 use tidemill_api::{
-    DeadLetterList, Explanation, FileList, GroupList, JobDetail, JobList, JobReport, Overview, PriorityRequest, QueueList, RedriveRequest,
-    RedriveResponse, RetryRequest, RetryResponse, SqlRequest, SqlResponse, SubmitRequest, SubmitResponse, TaskList, UploadResponse,
-    WorkerList,
+    CredentialRequest, CredentialResponse, DeadLetterList, DeletionProgress, Explanation, FileList, GroupList, JobDetail, JobList,
+    JobReport, Overview, PriorityRequest, QueueList, RedriveRequest, RedriveResponse, RetryRequest, RetryResponse, SqlRequest, SqlResponse,
+    SubmitRequest, SubmitResponse, TaskList, UploadResponse, WorkerList,
 };
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::doc::{Access, Body, RouteDoc};
-use crate::assembly::CredentialRequest;
 use crate::audit::Entry;
 use crate::auth::{ChangeUser, CreatedToken, NewToken, NewUser, Principal, Role, SignIn, Token, User};
 use crate::health::Readiness;
@@ -67,6 +66,16 @@ fn steering() -> Vec<RouteDoc> {
         job("POST", "/api/v1/batch/jobs/{id}/retry", "Tries failed tasks again.")
             .takes(Body::json::<RetryRequest>())
             .gives(202, Body::json::<RetryResponse>()),
+        job("DELETE", "/api/v1/batch/jobs/{id}", "Deletes a job that has ended, with its results, logs and statistics.")
+            .gives(202, Body::json::<Nothing>()),
+        RouteDoc::new(
+            "GET",
+            "/api/v1/batch/jobs/{id}/deletion",
+            "batch",
+            VIEWER,
+            "How far a job's deletion has come; 404 once it is gone.",
+        )
+        .gives(200, Body::json::<DeletionProgress>()),
     ]
 }
 
@@ -127,7 +136,7 @@ fn objects() -> Vec<RouteDoc> {
             .empty(201),
         object("POST", "/api/v1/credentials", USER, "A temporary credential for S3 clients; a viewer may have one that only reads.")
             .takes(Body::json::<CredentialRequest>())
-            .gives(201, Body::json::<Credential>()),
+            .gives(201, Body::json::<CredentialResponse>()),
         RouteDoc::new("POST", "/api/v1/sql", "sql", VIEWER, "Asks in SQL. The `Accept` header chooses the form of the answer.")
             .takes(Body::json::<SqlRequest>())
             .gives(200, Body::json::<SqlResponse>())
@@ -183,50 +192,3 @@ impl PartialSchema for Nothing {
 }
 
 impl ToSchema for Nothing {}
-
-/// [`tidemill_blocks::grants::Credential`], whose crate knows nothing of the wire.
-pub(super) struct Credential;
-
-impl PartialSchema for Credential {
-    fn schema() -> RefOr<Schema> {
-        let text = |about: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(about));
-        let microseconds =
-            ObjectBuilder::new().schema_type(Type::Integer).description(Some("Refused from here on: microseconds since 1970."));
-        ObjectBuilder::new()
-            .schema_type(Type::Object)
-            .description(Some("A temporary credential in the shape that every S3 client takes."))
-            .property("access_key", text("Public name of the credential."))
-            .property("secret_key", text("What requests are signed with."))
-            .property("session_token", text("Goes along with every request."))
-            .property("expires_at", microseconds)
-            .property("endpoint", text("Where to speak to; absent or null: the client's own."))
-            .property("bucket", text("The bucket on the engine; absent or null: the first segment of the path."))
-            .required("access_key")
-            .required("secret_key")
-            .required("session_token")
-            .required("expires_at")
-            .into()
-    }
-}
-
-impl ToSchema for Credential {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_schema_of_a_credential_has_its_fields() {
-        let credential = tidemill_blocks::grants::Credential {
-            access_key: String::new(),
-            secret_key: String::new(),
-            session_token: String::new(),
-            expires_at: tidemill_base::Timestamp::ZERO,
-            endpoint: None,
-            bucket: None,
-        };
-        let (value, schema) = (serde_json::to_value(credential).unwrap(), serde_json::to_value(Credential::schema()).unwrap());
-        let keys = |v: &serde_json::Value| v.as_object().unwrap().keys().cloned().collect::<std::collections::BTreeSet<_>>();
-        assert_eq!(keys(&value), keys(&schema["properties"]));
-    }
-}

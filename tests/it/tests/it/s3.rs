@@ -98,3 +98,27 @@ fn a_credential_works_within_its_prefix_and_not_outside() {
     let id = job.ok().json()["id"].as_str().unwrap().to_owned();
     assert_eq!(server.cli(&["batch", "results", &id, "--cat"]).ok().word(), "20000000");
 }
+
+#[test]
+fn one_line_sets_up_the_clients_of_a_shell_and_the_aws_tools_ask_by_themselves() {
+    let Some(aws) = aws() else {
+        return skipped("S3 clients", "no awscli; `cargo test -p tidemill-server --test s3_clients` installs it once");
+    };
+    let server = Server::start(Options { s3: true, ..Options::default() });
+    server.http().put("/api/v1/objects/data/mine/a.txt", "hello").is(201);
+    let shell = |script: &str| {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-ec", script]).current_dir(server.folder()).env_clear().env("PATH", "/usr/bin:/bin").env("AWS", &aws);
+        command.env("MILL", tidemill_it::binary()).env("DATA", server.data()).env("URL", server.s3_url().unwrap());
+        let done = command.env("HOME", server.folder()).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    assert_eq!(
+        shell("eval \"$($MILL --data $DATA credentials --prefix data/mine --for 10m)\"; $AWS s3 cp s3://data/mine/a.txt -"),
+        "hello"
+    );
+    let config = "printf '[default]\ncredential_process = %s --data %s credentials --prefix data/mine --process\nregion = us-east-1\n\
+                  endpoint_url = %s\n' $MILL $DATA $URL > config; export AWS_CONFIG_FILE=$PWD/config; $AWS s3 cp s3://data/mine/a.txt -";
+    assert_eq!(shell(config), "hello");
+}

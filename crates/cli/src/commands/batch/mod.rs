@@ -2,6 +2,7 @@
 
 mod closing;
 mod control;
+mod delete;
 mod explain;
 mod job;
 mod list;
@@ -43,6 +44,8 @@ pub(crate) enum Batch {
     Retry(control::Retry),
     /// End a job; what runs is stopped.
     Cancel(control::Named),
+    /// Delete a job that has ended: results, logs, statistics and what was uploaded for it alone.
+    Delete(delete::Delete),
     /// Release no more tasks of a job; those that run go on.
     Pause(control::Named),
     /// Go on with a paused job.
@@ -68,6 +71,7 @@ impl Batch {
             Self::Logs(c) => c.run(cx).await,
             Self::Retry(c) => c.run(cx).await,
             Self::Cancel(c) => c.cancel(cx).await,
+            Self::Delete(c) => c.run(cx).await,
             Self::Pause(c) => c.pause(cx).await,
             Self::Resume(c) => c.resume(cx).await,
             Self::Priority(c) => c.run(cx).await,
