@@ -8,6 +8,7 @@ mod chain;
 mod container;
 mod control;
 mod crashes;
+mod deletion;
 mod drain;
 mod failures;
 mod first_use;
