@@ -174,8 +174,8 @@ impl World<'_> {
             }
             sleep(Duration::from_secs(2)).await;
         }
-        // Sweeps and last acknowledgements.
-        sleep(Duration::from_secs(40)).await;
+        // Sweeps, last acknowledgements, and what those who were frozen last still do.
+        sleep(Duration::from_secs(120)).await;
         let ids = ids.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(End { ids, calm_since })
     }
@@ -224,14 +224,21 @@ async fn drain(blocks: &Blocks, worker: &str) {
     drop(blocks.table.write_many(keys::CONTROL_TABLE, vec![write]).await);
 }
 
-/// Freezes a process now and then, for longer than leases last.
+/// Freezes a process now and then, for longer than leases last, and spares it once all is calm.
 async fn frost(component: &Component, plan: &Plan, calm: &Shutdown, env: &Env) {
-    while plan.freezes && calm.phase().is_running() {
-        sleep(Duration::from_millis(env.random_below(60_000))).await;
-        component.freeze();
-        sleep(Duration::from_millis(env.random_below(40_000))).await;
-        component.thaw();
+    let mut seconds_left = env.random_below(60);
+    while calm.phase().is_running() {
+        sleep(Duration::from_secs(1)).await;
+        if plan.freezes && seconds_left == 0 {
+            component.freeze();
+            sleep(Duration::from_millis(env.random_below(40_000))).await;
+            component.thaw();
+            seconds_left = env.random_below(60);
+        }
+        seconds_left = seconds_left.saturating_sub(1);
     }
+    // Nobody crashes any more, whatever was meant for it.
+    component.restart();
     std::future::pending().await
 }
 

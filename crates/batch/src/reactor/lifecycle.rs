@@ -191,6 +191,10 @@ impl Core {
             .map(|(id, _)| id.clone())
             .collect();
         for id in ids {
+            // One before it may have ended it: a job that it waits for.
+            if self.jobs.get(&id).is_none_or(|j| j.state.is_final()) {
+                continue;
+            }
             let stages = self.jobs.get(&id).map_or(0, |j| j.stages.len());
             for stage in 0..u32::try_from(stages).unwrap_or(u32::MAX) {
                 self.settle_stage(&id, stage, now);

@@ -492,3 +492,24 @@ fn a_grouping_stage_that_is_opened_after_the_cancel_counts_its_tasks_as_cancelle
     b.tick();
     assert_eq!(b.ended["j1"], JobState::Cancelled);
 }
+
+#[test]
+fn a_paused_job_that_waited_for_one_that_failed_is_cancelled_and_stays_so() {
+    let mut b = Bench::new();
+    b.submit("j1", "ann", 0, vec![stage("a", array(1))]);
+    b.submit("j2", "ann", 0, vec![stage("a", array(1))]);
+    b.submit("j3", "ann", 0, vec![stage("a", array(1))]);
+    for (id, before) in [("j2", "j1"), ("j3", "j2")] {
+        let job = b.core.jobs.get_mut(id).unwrap();
+        job.unmet = [before.to_owned()].into();
+        job.cut = false;
+        job.stages = vec![StageEntry::new(StageState::Blocked, 0, RunSet::new())];
+    }
+    b.core.on_wanted("j2", Wanted::Pause, b.env.now());
+    b.tick();
+    let item = b.queue.remove(0);
+    b.settle(&item, |_, _, _| Some(FailureClass::Start));
+    b.tick();
+    let ended: Vec<_> = ["j1", "j2", "j3"].map(|id| b.ended[id]).into();
+    assert_eq!(ended, [JobState::Failed, JobState::Cancelled, JobState::Cancelled]);
+}

@@ -181,8 +181,9 @@ impl Carrier<'_> {
 
     async fn try_report(&self, draft: &Draft) -> Result<Hold> {
         let (node, range) = (self.node, &self.range);
+        let parcel = report::build(range, &node.settings.id, draft, node.env.now())?;
+        // Else it has been written, which an extension of the claim has found out since the answer was lost.
         if self.fence.lock().await.state.seq < draft.seq {
-            let parcel = report::build(range, &node.settings.id, draft, node.env.now())?;
             if let Some((path, bytes)) = parcel.pack {
                 range.lock().written.push(path.clone());
                 // Not under the fence's lock: a large pack may take longer than the claim lasts without being extended.
@@ -192,9 +193,9 @@ impl Carrier<'_> {
             if hold != Hold::Ours {
                 return Ok(hold);
             }
-            let pack = keys::pack(&range.item.job, range.item.stage, range.item.range, range.epoch, draft.seq);
-            range.lock().written.retain(|p| *p != pack && !parcel.named.contains(p));
         }
+        let pack = keys::pack(&range.item.job, range.item.stage, range.item.range, range.epoch, draft.seq);
+        range.lock().written.retain(|p| *p != pack && !parcel.named.contains(p));
         node.say_done(&range.item, draft.seq).await?;
         range.lock().work.acknowledge();
         Ok(Hold::Ours)
@@ -240,7 +241,8 @@ impl Carrier<'_> {
                 () = sleep(Duration::from_millis(100)) => {}
             }
         }
-        let draft = if counted { range.lock().work.draft() } else { None };
+        let known = self.fence.lock().await.state.seq;
+        let draft = range.lock().work.draft().filter(|d| counted || known >= d.seq);
         let kept = draft.and_then(|d| report::build(range, &node.settings.id, &d, node.env.now()).ok());
         let kept: Vec<_> = kept.into_iter().flat_map(|p| p.named.into_iter().chain(p.pack.map(|(path, _)| path))).collect();
         let written = std::mem::take(&mut range.lock().written);
