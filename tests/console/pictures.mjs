@@ -17,10 +17,14 @@ const folder = (name) => {
 };
 const SHOTS = folder('SHOTS');
 const PICTURES = folder('PICTURES');
-/** How long the demonstration runs before the first picture. */
-const WARM_MS = Number(process.env.WARM_SECONDS ?? 150) * 1000;
+/** The first wave of jobs comes and goes in this time, so that the fleet has grown and shrunk before the second. */
+const PAST_MS = Number(process.env.PAST_SECONDS ?? 100) * 1000;
+/** Into the second wave its jobs are watched from the middle. */
+const PRESENT_MS = Number(process.env.PRESENT_SECONDS ?? 60) * 1000;
 const WIDE = { width: 1200, height: 800 };
 const PHONE = { width: 390, height: 844 };
+/** A list of hundreds of rows says no more than its first ones. */
+const HIGHEST = 1500;
 /** Charts ask for their data after the page is there. */
 const SETTLE_MS = 1200;
 
@@ -38,7 +42,13 @@ async function look(path, scheme = 'light', size = WIDE) {
   await page.getByRole('heading', { level: 1 }).waitFor();
   await page.waitForTimeout(SETTLE_MS);
 }
-const keep = (where, name, fullPage) => page.screenshot({ path: join(where, `${name}.png`), fullPage });
+/** The whole page: the window is made as high as what it shows, or the bar at the side would end early. */
+async function keep(where, name, width = WIDE.width) {
+  const height = await page.evaluate(() => document.documentElement.scrollHeight);
+  await page.setViewportSize({ width, height: Math.min(height, HIGHEST) });
+  await page.waitForTimeout(200);
+  await page.screenshot({ path: join(where, `${name}.png`) });
+}
 
 try {
   await page.goto('/');
@@ -53,16 +63,18 @@ try {
     await look('/queues');
     await keep(SHOTS, 'empty-queues');
   }
-  const jobs = await demo.fill(mill);
+  const past = await demo.past(mill);
+  await sleep(PAST_MS);
+  const jobs = { ...past, ...(await demo.present(mill, past.tokens)) };
   // The pace of a job is drawn from when its page was opened.
   await page.goto(`/jobs/${jobs.etl}`);
-  await sleep(WARM_MS);
+  await sleep(PRESENT_MS);
 
   if (PICTURES) {
     await look(`/jobs/${jobs.etl}`);
-    await keep(PICTURES, 'job', true);
+    await keep(PICTURES, 'job');
     await look('/workers');
-    await keep(PICTURES, 'workers', true);
+    await keep(PICTURES, 'workers');
     await look('/', 'dark');
     await keep(PICTURES, 'overview');
   }
@@ -80,11 +92,11 @@ try {
       await page.goto(path);
       if (name === 'sql') await page.getByRole('button', { name: 'Run', exact: true }).click();
       await look(new URL(page.url()).pathname);
-      await keep(SHOTS, name, true);
+      await keep(SHOTS, name);
       await look(new URL(page.url()).pathname, 'dark');
-      await keep(SHOTS, `${name}-dark`, true);
+      await keep(SHOTS, `${name}-dark`);
       await look(new URL(page.url()).pathname, 'light', PHONE);
-      await keep(SHOTS, `${name}-phone`, true);
+      await keep(SHOTS, `${name}-phone`, PHONE.width);
     }
   }
   assert.deepEqual(chrome.errors, []);

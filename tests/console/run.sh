@@ -1,5 +1,6 @@
 #!/bin/sh
-# Tests the console in Chromium against the program in TIDEMILL_BIN. SHOTS names a folder for pictures of every page.
+# Tests the console in Chromium against the program in TIDEMILL_BIN. SHOTS names a folder for pictures
+# taken on the way and of what a test saw when it failed; pictures.mjs takes those of every page.
 set -eu
 : "${TIDEMILL_BIN:?name the program to test, such as TIDEMILL_BIN=target/debug/tidemill}"
 TIDEMILL_BIN="$(realpath "$TIDEMILL_BIN")"
