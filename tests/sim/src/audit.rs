@@ -23,6 +23,7 @@ pub(crate) async fn audit(blocks: &Blocks, env: &Env) -> Error {
 async fn look(blocks: &Blocks, env: &Env) -> Result<()> {
     // Before the first manager has made its tables there is nothing to see.
     let Ok(rows) = blocks.ledger.query("SELECT id FROM batch_jobs ORDER BY id", vec![]).await else { return Ok(()) };
+    no_tick_is_taken_for_nothing(blocks).await?;
     for row in rows {
         let id = row.text(0)?;
         let job = read::job(blocks.ledger.as_ref(), id).await?;
@@ -32,6 +33,19 @@ async fn look(blocks: &Blocks, env: &Env) -> Result<()> {
         }
         if !job.state.is_final() {
             waiting_is_explained(blocks, env, &job, &stages).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A tick that is marked as taken has its copy, whoever died in between.
+async fn no_tick_is_taken_for_nothing(blocks: &Blocks) -> Result<()> {
+    for tick in blocks.ledger.query("SELECT name, last_us FROM schedule_ticks", vec![]).await? {
+        let Some(id) = tick.text(0)?.strip_prefix("batch/") else { continue };
+        let token = format!("cron/{id}/{}", tick.time(1)?.millis());
+        let copies = blocks.ledger.query("SELECT id FROM batch_jobs WHERE client_token = $1", vec![token.as_str().into()]).await?;
+        if copies.len() != 1 {
+            return Err(Error::internal(format!("tick `{token}` is taken, and there are {} copies of the job", copies.len())));
         }
     }
     Ok(())

@@ -68,3 +68,43 @@ impl ControlFence {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use tidemill_base::{Env, ErrorKind, Timestamp};
+    use tidemill_blocks_test::sim::memory_blocks;
+
+    use super::*;
+    use crate::reactor::LiveBatch;
+    use crate::service::{BatchSettings, Manager, SegmentSink};
+
+    #[derive(Debug)]
+    struct NoSegments;
+
+    #[async_trait]
+    impl SegmentSink for NoSegments {
+        async fn encode(&self, _: Vec<LiveBatch>) -> Result<Bytes> {
+            Ok(Bytes::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_manager_that_does_not_lead_any_more_cannot_tell_workers_anything() {
+        let (env, _) = Env::manual(Timestamp::from_millis(1000), 1);
+        let manager = Manager::new(memory_blocks(&env).unwrap(), env, BatchSettings::default(), Arc::new(NoSegments)).await.unwrap();
+        let shared = manager.shared();
+        let frozen = ControlFence::take(shared, 1).await.unwrap();
+        frozen.say(shared, [("j1", Control::Pause)].into()).await.unwrap();
+        let leader = ControlFence::take(shared, 2).await.unwrap();
+        leader.say(shared, [("j1", Control::Run)].into()).await.unwrap();
+        let late = frozen.say(shared, [("j1", Control::Pause)].into()).await;
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(ControlFence::take(shared, 1).await.unwrap_err().kind(), ErrorKind::Conflict, "nor lead again under its old fence");
+        let said = shared.blocks.table.get(keys::CONTROL_TABLE, &keys::control_job("j1")).await.unwrap().unwrap();
+        assert_eq!(decode::<Control>("control", &said.value).unwrap(), Control::Run);
+    }
+}
