@@ -207,6 +207,20 @@ fn a_report_counts_once() {
 }
 
 #[test]
+fn a_report_in_the_middle_of_a_range_counts_once_in_statistics_too() {
+    let mut b = Bench::new();
+    b.submit("j1", "ann", 0, vec![stage("a", array(100))]);
+    b.tick();
+    let item = b.queue.remove(0);
+    let report = Report { finished: false, succeeded: vec![(item.start, 1)], ..b.report(&item) };
+    for _ in 0..3 {
+        b.core.on_report("j1", 0, item.range, 1, &report, b.env.now());
+    }
+    let s = &b.core.jobs["j1"].stages[0];
+    assert_eq!((s.succeeded, s.sums.attempts, b.core.effects.columns.len()), (1, item.len, 1));
+}
+
+#[test]
 fn a_failing_task_leaves_its_range_is_retried_and_dies_after_its_attempts() {
     let mut b = Bench::new();
     b.submit("j1", "ann", 0, vec![stage("s", array(50))]);
