@@ -19,7 +19,7 @@ pub(super) fn capacity(f: &Facts, needs: &Resources, why: &mut Why) {
         no_worker(f, &members, group, why);
         return;
     }
-    let fitting: Vec<&Heartbeat> = ready.iter().copied().filter(|w| fits(&w.offers, needs)).collect();
+    let fitting: Vec<&Heartbeat> = ready.iter().copied().filter(|w| needs.fit(&w.offers)).collect();
     if fitting.is_empty() {
         too_small(f, &ready, needs, why);
     } else {
@@ -58,11 +58,6 @@ fn no_worker(f: &Facts, members: &[&Heartbeat], group: Option<&GroupFacts>, why:
         why.because(format!("the group `{class}` has {} and should have {desired}", count(members, "worker")));
         why.next("nothing to do: the group is scaled to its backlog twice a second; `tidemill fleet list` shows why it has its size");
     }
-}
-
-fn fits(offers: &Offers, needs: &Resources) -> bool {
-    let named = needs.named.iter().all(|(name, n)| offers.named.get(name).copied().unwrap_or(0) >= *n);
-    offers.slots >= needs.cpus && offers.memory >= needs.memory && named
 }
 
 fn too_small(f: &Facts, ready: &[&Heartbeat], needs: &Resources, why: &mut Why) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidemill_base::{HumanDuration, RetryPolicy};
+use tidemill_blocks::fleet::Offers;
 
 use super::{FailureClass, InputSpec};
 
@@ -81,6 +82,14 @@ pub struct Resources {
     pub memory: u64,
     /// Named resources and how much of each.
     pub named: BTreeMap<String, u64>,
+}
+
+impl Resources {
+    /// Whether a worker that offers this could run the task, with nothing else running.
+    pub fn fit(&self, offers: &Offers) -> bool {
+        let named = |(name, n): (&String, &u64)| offers.named.get(name).copied().unwrap_or(0) >= *n;
+        self.cpus <= offers.slots && self.memory <= offers.memory && self.named.iter().all(named)
+    }
 }
 
 impl Default for Resources {

@@ -45,7 +45,7 @@ pub fn validate(job: &JobSpec) -> Result<()> {
 /// start; when there are none nothing is refused, since a worker may still come.
 pub fn check_resources(job: &JobSpec, offers: &[Offers]) -> Result<()> {
     for stage in &job.stages {
-        if !offers.is_empty() && !offers.iter().any(|o| fits(&stage.resources, o)) {
+        if !offers.is_empty() && !offers.iter().any(|o| stage.resources.fit(o)) {
             let why = misfit(&stage.resources, offers);
             return Err(invalid(
                 &format!("stage `{}`: resources", stage.name),
@@ -54,10 +54,6 @@ pub fn check_resources(job: &JobSpec, offers: &[Offers]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn fits(want: &Resources, have: &Offers) -> bool {
-    want.cpus <= have.slots && want.memory <= have.memory && want.named.iter().all(|(n, v)| have.named.get(n).is_some_and(|h| h >= v))
 }
 
 fn misfit(want: &Resources, offers: &[Offers]) -> String {

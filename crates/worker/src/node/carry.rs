@@ -1,13 +1,14 @@
 //! One range from its delivery to its end: claim, run, report, acknowledge.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidemill_base::{ErrorKind, Result};
 use tidemill_batch::model::FailureClass;
 use tidemill_batch::protocol::keys::{self, DONE_QUEUE};
-use tidemill_batch::protocol::{Control, Done, RangeState, WorkItem, decode, encode};
+use tidemill_batch::protocol::{Control, Done, Heartbeat, RangeState, WorkItem, WorkerPhase, decode, encode};
+use tidemill_batch::service::live_workers;
 use tidemill_blocks::objects;
 use tidemill_blocks::queue::{Delivery, NewMessage, ReceiptOutcome};
 use tidemill_runtime::{Stopwatch, sleep};
@@ -20,6 +21,10 @@ use crate::work::{Draft, Failure};
 
 /// A range that could not be started is left alone for so long.
 const PUT_OFF: Duration = Duration::from_secs(5);
+/// How long a range that only others can run is out of everybody's sight, so that those who cannot do not take it over and over.
+const PASSED_ON: Duration = Duration::from_millis(250);
+/// How long a worker asks for nothing after that. Longer, so that the others are asked before it.
+const ASIDE: Duration = Duration::from_secs(1);
 /// Added to the rest of another's claim, so that this worker does not come a moment too early.
 const AFTER_OTHERS: Duration = Duration::from_secs(1);
 /// How long running tasks of a lost range may take to die.
@@ -42,6 +47,9 @@ pub(super) async fn carry(node: Arc<Node>, delivery: Delivery) {
 }
 
 async fn carry_held(node: &Arc<Node>, held: &Held, item: &WorkItem) -> Result<()> {
+    if node.is_for_others(item).await? {
+        return node.pass_on(held, item).await;
+    }
     let (fence, control) = match claim(node, item).await? {
         Claimed::Mine(fence, control) => (fence, control),
         Claimed::Other(wait) => {
@@ -106,6 +114,29 @@ impl Node {
         if let Err(e) = self.blocks.queue.extend(&keys::work_queue(&self.settings.class), &[held.receipt()], wait).await {
             tracing::debug!(error = %e.chain(), "could not put a message off, it returns when its lease ends");
         }
+    }
+
+    /// Whether the tasks can never run here, and can on another worker that takes work.
+    async fn is_for_others(&self, item: &WorkItem) -> Result<bool> {
+        // What is wrong with a stage that cannot be had is said when its tasks are prepared.
+        let Ok(stage) = self.stage(item).await else { return Ok(false) };
+        let wants = &stage.definition.spec.resources;
+        if self.floor.misfit(wants).is_none() {
+            return Ok(false);
+        }
+        let workers = live_workers(self.blocks.table.as_ref(), self.env.now()).await?;
+        let other = |w: &Heartbeat| w.worker != self.settings.id && w.class == self.settings.class && w.phase == WorkerPhase::Ready;
+        Ok(workers.iter().any(|w| other(w) && wants.fit(&w.offers)))
+    }
+
+    /// Leaves the range to another worker. A message of its own, since one that is delivered too often counts as lost.
+    async fn pass_on(&self, held: &Held, item: &WorkItem) -> Result<()> {
+        // Whoever asks again at once would get it again.
+        *self.aside_until.lock().unwrap_or_else(PoisonError::into_inner) = self.env.now() + ASIDE;
+        let message = NewMessage::after(encode(item)?, PASSED_ON);
+        self.blocks.queue.send(&keys::work_queue(&self.settings.class), vec![message]).await?;
+        self.acknowledge(held).await;
+        Ok(())
     }
 
     async fn say_done(&self, item: &WorkItem, seq: u64) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Receiving ranges: as many as keep the slots busy, and no more.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::future::{Fuse, FusedFuture, FutureExt};
@@ -80,21 +80,28 @@ async fn give_back(node: &Node, deliveries: Vec<Delivery>) {
 
 /// How many more ranges to ask for.
 fn wanted(node: &Node) -> usize {
-    let summary = node.floor.summary();
+    if node.env.now() < *node.aside_until.lock().unwrap_or_else(PoisonError::into_inner) {
+        return 0;
+    }
+    let prefetch = node.settings.prefetch;
+    let summary = node.floor.summary(prefetch);
     let held = node.held().len();
     let room = node.settings.max_ranges.saturating_sub(held);
     // A range that is still being claimed will bring one task at least.
-    let waiting = summary.waiting_slots + held.saturating_sub(summary.ranges) as u64;
+    let claiming = held.saturating_sub(summary.ranges) as u64;
+    let waiting = summary.waiting_slots + claiming;
     let free = u64::from(summary.free_slots);
-    let slots = f64::from(node.settings.offers.slots.max(1));
+    let slots = u64::from(node.settings.offers.slots.max(1));
+    let prefetch_us = prefetch.as_micros() as f64;
+    let ahead_us = (summary.waiting_us + claiming as f64 * prefetch_us) / slots as f64;
     let want = if waiting < free {
         free - waiting
-    } else if summary.mean_us == 0.0 {
-        0
+    } else if ahead_us < prefetch_us {
+        // The manager makes ranges of some seconds, once it knows how long their tasks take; until then they are of few tasks, and
+        // how long those take is not known here either.
+        slots
     } else {
-        let ahead_us = node.settings.prefetch.as_micros() as f64 - waiting as f64 * summary.mean_us / slots;
-        // Between none and what fits the time ahead if every range held a single task.
-        (ahead_us.max(0.0) * slots / summary.mean_us).ceil() as u64
+        0
     };
     room.min(usize::try_from(want.min(MAX_AT_ONCE)).unwrap_or(0))
 }

@@ -73,6 +73,8 @@ struct Node {
     stages: Mutex<BTreeMap<(String, u32), Arc<Stage>>>,
     held: Mutex<BTreeMap<RangeKey, Arc<Held>>>,
     controls: Mutex<BTreeMap<String, Said>>,
+    /// Until when no work is asked for, so that others get what only they can run.
+    aside_until: Mutex<Timestamp>,
     /// Draining: nothing new. Closing: running tasks are handed back.
     stop: Shutdown,
     transfers: Arc<Semaphore>,
@@ -101,6 +103,7 @@ impl WorkerNode {
             stages: Mutex::default(),
             held: Mutex::default(),
             controls: Mutex::default(),
+            aside_until: Mutex::default(),
             stop: Shutdown::new(),
             transfers: Arc::new(Semaphore::new(settings.transfers)),
             held_changed: Notify::new(),

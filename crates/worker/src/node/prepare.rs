@@ -33,7 +33,7 @@ impl Node {
         Ok((OpenRange::new(item.clone(), claim, stage, inputs, staged, base_env), failure))
     }
 
-    async fn stage(&self, item: &WorkItem) -> Result<Arc<Stage>> {
+    pub(super) async fn stage(&self, item: &WorkItem) -> Result<Arc<Stage>> {
         let key = (item.job.clone(), item.stage);
         let known = self.stages.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(stage) = known {

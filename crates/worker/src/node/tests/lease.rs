@@ -236,6 +236,27 @@ async fn a_million_noops_are_columns_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_only_another_worker_can_run_is_left_to_it() {
+    let rig = Rig::paused().await;
+    let mut wide = command(&["x"]);
+    wide.resources.cpus = 3;
+    rig.stage(0, wide).await;
+    let small = rig.start("w", &takes(Duration::from_millis(50)));
+    let mut settings = rig.settings("large");
+    settings.offers.slots = 4;
+    let large = rig.start_with(settings, &takes(Duration::from_millis(50)), rig.blocks.clone());
+    rig.until("the large one is known", async || rig.heartbeat("large").await.is_some_and(|b| b.phase == WorkerPhase::Ready)).await;
+    // More ranges than a message may be delivered, so that handing on does not wear them out.
+    for n in 0..12 {
+        let range = rig.release(0, n, 1).await;
+        let folded = rig.finished(0, range).await;
+        assert_eq!(folded.succeeded, [n], "{folded:?}");
+    }
+    small.end().await;
+    large.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_that_can_never_fit_fails_and_says_why() {
     let rig = Rig::paused().await;
     let mut wide = command(&["x"]);
