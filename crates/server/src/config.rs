@@ -252,7 +252,7 @@ impl LogSection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct TelemetrySection {
-    /// URL of an OpenTelemetry collector (gRPC); empty: none.
+    /// URL of an OpenTelemetry collector (OTLP over HTTP, such as `http://127.0.0.1:4318`); empty: none.
     pub otlp: String,
 }
 
@@ -272,6 +272,9 @@ impl ServerConfig {
         }
         self.fleet.bounds()?;
         self.batch.check()?;
+        if !self.telemetry.otlp.is_empty() {
+            crate::telemetry::endpoint(&self.telemetry.otlp)?;
+        }
         if self.objects.keep_uploads.0 < Duration::from_secs(1) {
             return Err(Error::invalid("objects.keep-uploads must be at least 1s; clients add parts for as long as they take"));
         }
@@ -347,6 +350,7 @@ mod tests {
         check(|c| c.fleet.workers = "4..2".to_owned(), "`4..2`");
         check(|c| c.tls.cert = "cert.pem".into(), "--tls-key");
         check(|c| c.log.format = "xml".to_owned(), "`xml`");
+        check(|c| c.telemetry.otlp = "collector:4317".to_owned(), "`collector:4317`");
         check(|c| c.batch.max_receives = 0, "batch.max-receives");
         check(|c| c.batch.segment_age = seconds(0), "batch.segment-age");
         let defaults = || Layers::defaults(&ServerConfig::default()).unwrap();

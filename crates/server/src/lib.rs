@@ -43,6 +43,7 @@ pub mod request;
 pub mod s3;
 pub mod sql;
 mod state;
+pub mod telemetry;
 
 pub use assembly::{ServeOptions, serve};
 pub use edges::{Edges, router};

@@ -6,9 +6,11 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use tidemill_base::Timestamp;
 use tidemill_runtime::Stopwatch;
 
 use crate::AppState;
+use crate::telemetry::{Span, TRACEPARENT, TraceContext};
 
 /// The header that carries a request's id both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -29,6 +31,7 @@ pub async fn outermost(State(state): State<AppState>, mut request: Request, next
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let clock = Stopwatch::start();
+    let traced = if is_traced(&state, &path) { begin_span(&state, request.headers_mut()) } else { None };
 
     let mut response = next.run(request).await;
 
@@ -37,11 +40,36 @@ pub async fn outermost(State(state): State<AppState>, mut request: Request, next
     let labels = [("method", method.as_str().to_owned()), ("route", route), ("status", status.to_string())];
     metrics::counter!("tidemill_http_requests_total", &labels).increment(1);
     metrics::histogram!("tidemill_http_request_seconds", &labels[..2]).record(took.as_secs_f64());
+    if let Some((context, parent, started)) = traced {
+        let attributes = vec![
+            ("http.request.method", method.to_string()),
+            ("http.route", labels[1].1.clone()),
+            ("http.response.status_code", status.to_string()),
+            ("tidemill.request", id.clone()),
+        ];
+        let (name, ended) = (format!("{method} {}", labels[1].1), state.env.now());
+        state.traces.record(Span { context, parent, name, serves: true, started, ended, attributes, failed: status >= 500 });
+    }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     harden(response.headers_mut(), state.secure);
     response
+}
+
+/// What workers say all the time, and who only looks whether the server is there, would drown everything else.
+fn is_traced(state: &AppState, path: &str) -> bool {
+    state.traces.is_on() && (path.starts_with("/api/") && path != "/api/v1/overview")
+}
+
+type Begun = Option<(TraceContext, Option<[u8; 8]>, Timestamp)>;
+
+/// Goes on with the caller's trace, or begins one. Handlers find the request's own span in the header.
+fn begin_span(state: &AppState, headers: &mut HeaderMap) -> Begun {
+    let caller = headers.get(TRACEPARENT).and_then(|v| v.to_str().ok()).and_then(TraceContext::parse);
+    let context = caller.map_or_else(|| TraceContext::root(&state.env), |c| c.child(&state.env));
+    headers.insert(TRACEPARENT, HeaderValue::from_str(&context.to_string()).ok()?);
+    Some((context, caller.map(|c| c.span), state.env.now()))
 }
 
 /// An id of the caller's is taken over when it can stand in a log line as it is.

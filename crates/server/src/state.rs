@@ -15,6 +15,7 @@ use crate::config::ServerConfig;
 use crate::health::Health;
 use crate::limits::RateLimit;
 use crate::metrics;
+use crate::telemetry::Traces;
 
 /// What every handler can reach. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub struct AppState {
     pub metrics: PrometheusHandle,
     /// Requests a second, by caller.
     pub rate: RateLimit,
+    /// Where spans of requests and jobs go.
+    pub traces: Traces,
     /// Whether callers reach us by TLS.
     pub secure: bool,
     services: Arc<Extensions>,
@@ -53,6 +56,7 @@ impl AppState {
             audit: Audit::new(blocks.ledger.clone(), env.clone()),
             rate: RateLimit::new(env.clone(), config.limits.requests_per_second),
             shutdown: tasks.shutdown().clone(),
+            traces: Traces::start(&config.telemetry.otlp, &tasks)?,
             health: Health::default(),
             metrics: metrics::install()?,
             config: Arc::new(config),

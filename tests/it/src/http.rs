@@ -13,6 +13,7 @@ pub struct Http {
     client: Client,
     base: String,
     token: Option<String>,
+    headers: Vec<(String, String)>,
 }
 
 /// An answer, read to its end.
@@ -35,7 +36,14 @@ impl Http {
         }
         let client = builder.build().expect("a client can be made");
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-        Self { runtime, client, base: base.to_owned(), token: token.map(str::to_owned) }
+        Self { runtime, client, base: base.to_owned(), token: token.map(str::to_owned), headers: Vec::new() }
+    }
+
+    /// Sends this header along.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Sends a request. The error is the transport's.
@@ -44,6 +52,9 @@ impl Http {
         let mut request = self.client.request(method, format!("{}{path}", self.base)).header("content-type", kind).body(body);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
         }
         self.runtime.block_on(async {
             let answer = request.send().await.map_err(|e| format!("{e:?}"))?;

@@ -27,6 +27,7 @@ use crate::config::{ServerConfig, parse_address};
 use crate::fleet::{Scaler, ScalerSettings};
 use crate::internal::WorkerReach;
 use crate::listen::{self, Identity, bind, check_exposure};
+use crate::telemetry::follow_jobs;
 use crate::{AppState, Edges, batch, console, fleet, internal, objects, openapi, queues, router, s3, sql};
 
 /// When the server was started.
@@ -132,6 +133,11 @@ impl Server {
         self.manager.start(tasks);
         self.scaler.start(tasks);
         self.keep_house(tasks);
+        if self.state.traces.is_on() {
+            let (traces, manager, ledger) = (self.state.traces.clone(), self.manager.clone(), Arc::clone(&self.state.blocks.ledger));
+            let (env, shutdown) = (self.state.env.clone(), tasks.shutdown().clone());
+            tasks.spawn("trace-jobs", Kind::Request, async move { follow_jobs(traces, manager, ledger, env, shutdown).await });
+        }
         let data = &self.state.config.server.data;
         write_server_file(data, &self.url)?;
         ready.up();

@@ -21,6 +21,7 @@ use super::view;
 use crate::AppState;
 use crate::auth::{Principal, Role};
 use crate::error::ApiResult;
+use crate::telemetry::{TRACEPARENT, TraceContext, join_trace};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,7 +37,10 @@ pub(super) async fn submit(
     body: Bytes,
 ) -> ApiResult<(StatusCode, Json<SubmitResponse>)> {
     me.require(Role::User)?;
-    let (spec, token) = read_job(&state, &headers, &body)?;
+    let (mut spec, token) = read_job(&state, &headers, &body)?;
+    if let Some(caller) = headers.get(TRACEPARENT).and_then(|v| v.to_str().ok()).and_then(TraceContext::parse) {
+        join_trace(&mut spec, &caller, &state.env);
+    }
     let submit = Submit { user: me.user.clone(), spec, client_token: token.or(query.client_token) };
     let made = state.service::<Manager>()?.submit(submit).await?;
     let status = if made.existing { StatusCode::OK } else { StatusCode::CREATED };
