@@ -20,3 +20,4 @@ mod run;
 mod s3;
 mod sql;
 mod task_credentials;
+mod traces;
