@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tidemill_base::Timestamp;
 use tidemill_batch::model::Resources;
-use tidemill_batch::protocol::{MAX_RANGE, RunningTask};
+use tidemill_batch::protocol::{MAX_RANGE, RunningTask, WorkItem};
 use tidemill_blocks::fleet::Offers;
 use tokio::sync::Notify;
 
@@ -51,6 +51,8 @@ struct Running {
 struct JobShare {
     slots: u32,
     served: u64,
+    /// Moving average of the slot time, in microseconds, of a task of each stage that has finished one here.
+    means: BTreeMap<u32, f64>,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,6 @@ struct State {
     tasks_done: u64,
     busy_us: u64,
     cpu_us: u64,
-    mean_us: f64,
 }
 
 /// See the module.
@@ -89,8 +90,8 @@ pub(crate) struct Summary {
     pub(crate) tasks_done: u64,
     pub(crate) busy_us: u64,
     pub(crate) cpu_us: u64,
-    /// Moving average of a task's slot time; 0 while unknown.
-    pub(crate) mean_us: f64,
+    /// Slot time that unstarted tasks are expected to take, by what tasks of their stages took here. See [`Floor::summary`].
+    pub(crate) waiting_us: f64,
 }
 
 impl Floor {
@@ -105,7 +106,6 @@ impl Floor {
             tasks_done: 0,
             busy_us: 0,
             cpu_us: 0,
-            mean_us: 0.0,
         };
         Self { offers, state: Mutex::new(state), changed: Condvar::new(), busy: Notify::new(), room: Notify::new() }
     }
@@ -184,15 +184,15 @@ impl Floor {
         for (name, n) in &wants.named {
             *state.free.named.entry(name.clone()).or_default() += n;
         }
+        let slot_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).saturating_mul(wants.cpus.into());
+        let each = slot_us as f64 / assignment.len.max(1) as f64;
         if let Some(job) = state.jobs.get_mut(&assignment.range.item.job) {
             job.slots = job.slots.saturating_sub(wants.cpus);
+            job.means.entry(assignment.range.item.stage).and_modify(|mean| *mean = *mean * 0.9 + each * 0.1).or_insert(each);
         }
-        let slot_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).saturating_mul(wants.cpus.into());
         state.tasks_done += assignment.len;
         state.busy_us += slot_us;
         state.cpu_us += cpu_us;
-        let each = slot_us as f64 / assignment.len.max(1) as f64;
-        state.mean_us = if state.mean_us == 0.0 { each } else { state.mean_us * 0.9 + each * 0.1 };
         // Only a wide task can leave more room than its own thread fills again.
         let several = wants.cpus > 1 || !wants.named.is_empty() || wants.memory > 0 || state.ranges.iter().any(|e| e.passed > 0);
         let low = state.ranges.iter().map(|e| e.range.waiting()).take_while(|w| *w < 64).sum::<u64>() < u64::from(self.offers.slots) * 2;
@@ -226,16 +226,25 @@ impl Floor {
         tasks.collect()
     }
 
-    pub(crate) fn summary(&self) -> Summary {
+    /// A task of a stage that has finished none here is expected to take `unknown`: after many short tasks, the next stage's may be
+    /// long, and whoever took many of those ahead would keep them from workers that are idle.
+    pub(crate) fn summary(&self, unknown: Duration) -> Summary {
         let state = self.lock();
+        let unknown = unknown.as_micros() as f64;
+        let (mut waiting_slots, mut waiting_us) = (0, 0.0);
+        for entry in &state.ranges {
+            let (tasks, cpus) = (entry.range.waiting(), entry.range.stage.definition.spec.resources.cpus);
+            waiting_slots += tasks * u64::from(cpus);
+            waiting_us += tasks as f64 * state.mean_us(&entry.range.item).unwrap_or(unknown * f64::from(cpus));
+        }
         Summary {
             ranges: state.ranges.len(),
             free_slots: state.free.slots,
-            waiting_slots: state.ranges.iter().map(|e| e.range.waiting() * u64::from(e.range.stage.definition.spec.resources.cpus)).sum(),
+            waiting_slots,
+            waiting_us,
             tasks_done: state.tasks_done,
             busy_us: state.busy_us,
             cpu_us: state.cpu_us,
-            mean_us: state.mean_us,
         }
     }
 
@@ -247,6 +256,10 @@ impl Floor {
 }
 
 impl State {
+    fn mean_us(&self, item: &WorkItem) -> Option<f64> {
+        self.jobs.get(&item.job)?.means.get(&item.stage).copied()
+    }
+
     fn take(&mut self, now: &impl Fn() -> Timestamp, floor: &Floor) -> Option<Assignment> {
         if self.stopped {
             return None;
@@ -313,7 +326,7 @@ mod tests {
     use crate::stage::Stage;
     use tidemill_base::RunSet;
     use tidemill_batch::model::RunSpec;
-    use tidemill_batch::protocol::{RangeState, WorkItem};
+    use tidemill_batch::protocol::RangeState;
 
     fn range(job: &str, len: u64, cpus: u32, memory: u64) -> Arc<OpenRange> {
         let item = WorkItem { job: job.into(), stage: 0, range: 0, start: 0, len, attempt: 1, released_at: Timestamp::ZERO };
@@ -347,7 +360,7 @@ mod tests {
             floor.release(a, Duration::from_secs(1), 0);
         }
         assert_eq!(take(&floor).map(|a| a.range.item.job.clone()), Some("a".into()), "served longest ago");
-        assert_eq!(floor.summary().free_slots, 1);
+        assert_eq!(floor.summary(Duration::ZERO).free_slots, 1);
     }
 
     #[test]
@@ -366,6 +379,17 @@ mod tests {
             }
             running.extend(take(&floor));
         }
+    }
+
+    #[test]
+    fn what_waits_is_expected_to_take_what_its_own_stage_took() {
+        let floor = floor(1);
+        floor.open(range("short", 11, 1, 0));
+        let task = take(&floor).unwrap();
+        floor.release(&task, Duration::from_millis(1), 0);
+        assert_eq!(floor.summary(Duration::from_secs(2)).waiting_us, 10_000.0);
+        floor.open(range("long", 3, 1, 0));
+        assert_eq!(floor.summary(Duration::from_secs(2)).waiting_us, 6_010_000.0, "nothing is known of it");
     }
 
     #[test]

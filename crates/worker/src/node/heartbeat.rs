@@ -36,7 +36,7 @@ pub(super) async fn beat(node: &Node) {
 
 /// Writes one heartbeat.
 pub(super) async fn say(node: &Node, phase: WorkerPhase) -> Result<()> {
-    let (settings, summary, now) = (&node.settings, node.floor.summary(), node.env.now());
+    let (settings, summary, now) = (&node.settings, node.floor.summary(node.settings.prefetch), node.env.now());
     let beat = Heartbeat {
         worker: settings.id.clone(),
         class: settings.class.clone(),
