@@ -124,6 +124,8 @@ fn config() {
         ".",
     ];
     let settings = Settings { runs: 4_000, tokens, memory: 8 << 20, memory_per_byte: 2048, ..Settings::default() };
+    let layers = Layers::defaults(&ServerConfig::default()).unwrap();
+    assert_eq!(layers.build::<ServerConfig>().unwrap(), ServerConfig::default(), "the defaults are not read as they are written");
     fuzz("config", settings, |input| {
         let text = text(input);
         let (file, vars) = text.split_once("---\n").unwrap_or((&text, ""));

@@ -136,6 +136,9 @@ fn templates() {
         let literal = Template::parse(&written_literally(&text)).unwrap();
         assert_eq!(literal.expand(&vars).unwrap(), OsString::from(&*text));
         assert!(literal.placeholders().is_empty());
+        let (before, after) = text.split_at(text.floor_char_boundary(text.len() / 2));
+        let around = format!("{} {{file}} {}", written_literally(before), written_literally(after));
+        assert_eq!(Template::parse(&around).unwrap().expand_text(&vars).unwrap(), format!("{before} <file> {after}"));
         let (_, _) = (shell_variables(&text), brace_in_script(&text));
         let template = match Template::parse(&text) {
             Ok(template) => template,

@@ -300,13 +300,14 @@ fn wire_errors() {
     let tokens = &["\"kind\"", "\"message\"", "\"hint\"", "\"request_id\"", "corrupt", "not_found", "{", "<html>", "\\u0000"];
     fuzz("wire_errors", Settings { tokens, ..Settings::default() }, |input| {
         let (status, body) = input.split_at(input.len().min(1));
-        let status = 100 + 2 * u16::from(status.first().copied().unwrap_or(200));
+        let status = 300 + u16::from(status.first().copied().unwrap_or(200));
         let e = wire::error_of(status, body);
         assert!(!e.to_string().is_empty());
         // A header's text, and an error of the store by status.
         let _ = wire::decode_header::<objects::Got>(&text(body));
+        let told_apart = [304, 401, 403, 404, 409, 412, 501];
         let store = objects::error_from(status, "p", "why".into());
-        assert_eq!(objects::status_of(&store), objects::status_of(&objects::error_from(objects::status_of(&store), "p", "why".into())));
+        assert_eq!(objects::status_of(&store), if told_apart.contains(&status) { status } else { 502 });
         shape(format_args!("{:?}", e.kind()))
     });
 }

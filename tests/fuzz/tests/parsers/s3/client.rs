@@ -25,6 +25,8 @@ use crate::block_on;
 pub(super) const HOST: &str = "mill:9000";
 /// What the credential reaches.
 pub(super) const SCOPE: &str = "photos/in";
+/// Stands in the name of an object that the credential must not be shown.
+pub(super) const NOBODYS: &str = "nobodys";
 /// Stands in objects that the credential does not reach.
 pub(super) const CANARY: &str = "nobody-may-see-this";
 
@@ -78,6 +80,7 @@ impl Mill {
             ("system/grants.key", CANARY),
             ("photos/in/a.txt", "0123456789"),
             ("photos/inside.txt", CANARY),
+            ("photos/in-nobodys.txt", CANARY),
             ("photos/other/b.txt", CANARY),
             ("secret/c.txt", CANARY),
         ] {
@@ -108,6 +111,9 @@ impl Mill {
         let mut request = hyper::Request::builder().method(Method::from_bytes(call.method.as_bytes()).ok()?).uri(uri);
         for (name, value) in &call.headers {
             request = request.header(name, value);
+        }
+        if !call.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
+            request = request.header("content-length", call.body.len());
         }
         let request = request.body(Body::from(call.body.clone())).ok()?;
         block_on(async {
