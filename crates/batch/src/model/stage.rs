@@ -184,7 +184,7 @@ pub enum UpstreamPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepSpec {
-    /// The outputs of this stage. Interim results may be dropped when the job has succeeded.
+    /// The outputs of this stage. If not, they are dropped once every task of the job has succeeded.
     pub outputs: bool,
     /// Standard output and error of tasks that succeeded. Those of failed tasks are always kept.
     pub logs: bool,

@@ -14,6 +14,7 @@ mod cron;
 mod delete;
 mod grants;
 mod inputs;
+mod interim;
 mod lead;
 mod live;
 mod open;

@@ -1,4 +1,4 @@
-//! Sweeps what attempts left behind that did not count.
+//! Sweeps what attempts left behind that did not count, and what the job file says is not to be kept.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tidemill_base::{ErrorKind, HumanDuration, Result, RetryPolicy};
 use tidemill_blocks::objects;
 
 use super::open::pages;
-use super::{Shared, recover};
+use super::{Shared, interim, recover};
 use crate::protocol::keys;
 
 /// Sweeps, and tries again for a while when blocks cannot be reached.
@@ -19,13 +19,18 @@ pub(super) async fn until_done(shared: &Shared, job: &str) -> Result<()> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match losers(shared, job).await {
+        match everything(shared, job).await {
             Err(e) if e.kind() == ErrorKind::Unavailable && policy.allows_another(tries) => {
                 tidemill_runtime::sleep(policy.delay(tries, &shared.env)).await;
             }
             outcome => return outcome,
         }
     }
+}
+
+async fn everything(shared: &Shared, job: &str) -> Result<()> {
+    losers(shared, job).await?;
+    interim::outputs(shared, job).await
 }
 
 /// Removes the output folders of claims that no report speaks of, and will not: the job may have been taken up again by a retry.

@@ -110,3 +110,41 @@ fn jobs_go_by_themselves_when_their_time_is_over_and_a_job_that_is_waited_for_do
     server.cli(&["batch", "cancel", &waiting]).ok();
     eventually("the first job is gone", || (status(&first) == 404).then_some(()));
 }
+
+const INTERIM: &str = r#"
+name = "interim"
+
+[[stage]]
+name = "make"
+array = "1-3"
+shell = true
+command = 'head -c 200000 /dev/zero > "$out"; echo "made $index"'
+output = "big.bin"
+keep = { outputs = false }
+
+[[stage]]
+name = "count"
+from = "make"
+mode = "gather"
+shell = true
+command = 'cat $(cat "$inputs") | wc -c > "$out"'
+output = "total"
+"#;
+
+#[test]
+fn outputs_that_are_not_to_be_kept_are_dropped_when_the_job_has_succeeded_and_logs_stay() {
+    let server = Server::start(Options::default());
+    let before = objects_of(&server);
+    let id = server.submit(INTERIM);
+    assert_eq!(server.ended(&id)["state"], "succeeded");
+    let files = |stage: &str| {
+        let list = server.http().get(&format!("/api/v1/batch/jobs/{id}/results?stage={stage}")).is(200).json();
+        list["files"].as_array().cloned().unwrap_or_default()
+    };
+    eventually("the interim files are gone", || (files("make").is_empty() && objects_of(&server) == before).then_some(()));
+    assert_eq!(files("count").len(), 1);
+    let href = files("count")[0]["href"].as_str().unwrap().to_owned();
+    assert_eq!(server.http().get(&format!("/api/v1{href}")).is(200).text().trim(), "600000");
+    let log = server.http().get(&format!("/api/v1/batch/jobs/{id}/logs/0/0?stream=stdout")).is(200).text();
+    assert_eq!(log.trim(), "made 1");
+}
