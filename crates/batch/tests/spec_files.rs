@@ -318,6 +318,7 @@ fn what_makes_no_sense_is_refused_with_stage_and_field() {
             "stage `stage-1`: objects: `b*/x` has a wildcard in its first segment, which is the bucket",
         ),
         ("objects = \"b\"\nnoop = true".into(), "stage `stage-1`: objects: `b` names a bucket only; write bucket and path"),
+        ("objects = \"system/tls/*\"\nnoop = true".into(), "stage `stage-1`: objects: `system/tls/*` is in the bucket `system`"),
         ("objects = \"/b/x\"\nnoop = true".into(), "stage `stage-1`: objects: `/b/x` begins with /; objects are named by bucket and path"),
         (
             "objects = \"s3://b/x\"\nnoop = true".into(),

@@ -29,6 +29,9 @@ pub(super) fn check_plain_object(field: &str, name: &str) -> Result<()> {
 
 fn check_segments(field: &str, name: &str) -> Result<()> {
     let shown = name.escape_debug();
+    if name.starts_with("system/") {
+        return Err(invalid(field, format!("`{shown}` is in the bucket `system`, which is the program's own; name a bucket of yours")));
+    }
     if let Some((scheme, rest)) = name.split_once("://") {
         let scheme = scheme.escape_debug();
         return Err(invalid(field, format!("`{shown}` begins with `{scheme}://`; write bucket and path only: `{}`", rest.escape_debug())));
