@@ -163,8 +163,13 @@ impl Serialize for HumanDuration {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let us = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX);
         match s.is_human_readable() {
-            true if us.is_multiple_of(1000) => s.collect_str(&format_args!("{}ms", us / 1000)),
-            true => s.collect_str(&format_args!("{us}us")),
+            true => {
+                // The largest unit that says it exactly.
+                let units = [("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1000), ("us", 1)];
+                let fits = |(_, len): &&(&str, u64)| us.is_multiple_of(*len) && (us > 0 || *len == 1_000_000);
+                let (unit, len) = units.iter().find(fits).unwrap_or(&units[4]);
+                s.collect_str(&format_args!("{}{unit}", us / len))
+            }
             false => s.serialize_u64(us),
         }
     }

@@ -5,8 +5,8 @@ use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 use tidemill_api::{
-    DeletionProgress, Explanation, FileList, JobDetail, JobList, JobReport, PriorityRequest, RetryRequest, RetryResponse, SubmitRequest, SubmitResponse,
-    TaskList,
+    DeletionProgress, Explanation, FileList, JobDetail, JobList, JobReport, PriorityRequest, RetryRequest, RetryResponse, SubmitRequest,
+    SubmitResponse, TaskList,
 };
 use tidemill_base::{ErrorKind, Result};
 

@@ -2,6 +2,7 @@
 //! `tidemill.toml`, as `TIDEMILL_SECTION_KEY`, or by a flag. An empty text means "not set", since every key has to have a value to be
 //! known.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -195,7 +196,32 @@ pub struct FleetSection {
     pub shrink_cooldown: HumanDuration,
     /// Price of a slot for an hour, in whatever currency; for reports.
     pub price_per_slot_hour: f64,
+    /// Groups of local workers of classes other than `default`, each a `[[fleet.group]]` with `class`, `workers` and, where they differ from
+    /// what is said above of zero, `slots`, `memory` and named resources such as `offers = { gpu = 1 }`.
+    pub group: Vec<GroupSection>,
 }
+
+/// `[[fleet.group]]`: local workers of one class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GroupSection {
+    /// The class of work that they take.
+    pub class: String,
+    /// `MIN..MAX`, or one number for just so many.
+    pub workers: String,
+    /// Tasks that one of them runs at once; zero: as many as the machine has processors.
+    #[serde(default)]
+    pub slots: u32,
+    /// Memory that one of them has for tasks; zero: three quarters of the machine's.
+    #[serde(default, serialize_with = "as_text")]
+    pub memory: ByteSize,
+    /// Named resources that one of them offers, and how much of each.
+    #[serde(default)]
+    pub offers: BTreeMap<String, u64>,
+}
+
+/// The class of the group that `fleet.workers` speaks of, and of jobs that name none.
+pub const DEFAULT_CLASS: &str = "default";
 
 impl Default for FleetSection {
     fn default() -> Self {
@@ -206,11 +232,38 @@ impl Default for FleetSection {
             target: seconds(60),
             shrink_cooldown: seconds(60),
             price_per_slot_hour: 0.04,
+            group: Vec::new(),
         }
     }
 }
 
 impl FleetSection {
+    /// Every group: the default one first.
+    pub fn groups(&self) -> Vec<GroupSection> {
+        let (class, workers) = (DEFAULT_CLASS.to_owned(), self.workers.clone());
+        let default = GroupSection { class, workers, slots: self.slots, memory: self.memory, offers: BTreeMap::new() };
+        std::iter::once(default).chain(self.group.iter().cloned()).collect()
+    }
+
+    fn check(&self) -> Result<()> {
+        let mut classes = BTreeSet::new();
+        for group in self.groups() {
+            group.bounds()?;
+            let class = &group.class;
+            if class.is_empty() || class.len() > 40 || !class.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+                let shown = class.escape_debug();
+                return Err(Error::invalid(format!("fleet.group: class `{shown}` is not 1 to 40 of a-z, 0-9 and -")));
+            }
+            if !classes.insert(class.clone()) {
+                let what = if class == DEFAULT_CLASS { "is what `fleet.workers` speaks of" } else { "is there twice" };
+                return Err(Error::invalid(format!("fleet.group: class `{class}` {what}; give each class one group")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl GroupSection {
     /// The least and the most workers.
     pub fn bounds(&self) -> Result<(u32, u32)> {
         let text = self.workers.trim();
@@ -270,7 +323,7 @@ impl ServerConfig {
                 parse_address(key, address)?;
             }
         }
-        self.fleet.bounds()?;
+        self.fleet.check()?;
         self.batch.check()?;
         if !self.telemetry.otlp.is_empty() {
             crate::telemetry::endpoint(&self.telemetry.otlp)?;
@@ -335,7 +388,7 @@ mod tests {
             .unwrap();
         assert_eq!((config.limits.max_body, config.limits.max_worker_body), (ByteSize(1 << 20), ByteSize(2 << 20)));
         assert_eq!(config.limits.request_timeout.0, Duration::from_secs(5));
-        assert_eq!(config.fleet.bounds().unwrap(), (2, 4));
+        assert_eq!(config.fleet.groups()[0].bounds().unwrap(), (2, 4));
     }
 
     #[test]

@@ -18,7 +18,8 @@ const OLD_LOGS: usize = 100;
 const TAIL_BYTES: u64 = 300;
 
 /// The command that a member runs. In the arguments and the variables' values, `{group}`, `{member}`, `{slots}` and `{memory}`
-/// (bytes) stand for the group's name, the member's id and what it offers.
+/// (bytes) stand for the group's name, the member's id and what it offers. An argument `{offers}` becomes two for each named resource:
+/// `--offer` and `NAME=N`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberCommand {
     /// The program's path, or its name to be found on the PATH.
@@ -36,7 +37,7 @@ impl MemberCommand {
         let log = open_log(data, member)?;
         let fill = |text: &str| expand(text, spec, member);
         Command::new(&self.program)
-            .args(self.args.iter().map(|a| fill(a)))
+            .args(self.args.iter().flat_map(|a| if a == "{offers}" { offers(spec) } else { vec![fill(a)] }))
             .envs(self.env.iter().map(|(name, value)| (name, fill(value))))
             .env(MEMBER_VARIABLE, member)
             .stdin(Stdio::null())
@@ -53,6 +54,10 @@ fn expand(text: &str, spec: &GroupSpec, member: &str) -> String {
         .replace("{member}", member)
         .replace("{slots}", &spec.offers.slots.to_string())
         .replace("{memory}", &spec.offers.memory.to_string())
+}
+
+fn offers(spec: &GroupSpec) -> Vec<String> {
+    spec.offers.named.iter().flat_map(|(name, n)| ["--offer".to_owned(), format!("{name}={n}")]).collect()
 }
 
 pub(super) fn log_path(data: &Path, member: &str) -> PathBuf {

@@ -46,7 +46,7 @@ fn member(data: &Path, url: &str, ca: Option<&Path>) -> Result<MemberCommand> {
     let mut args: Vec<String> =
         ["worker", "--manager", url, "--class", "{group}", "--id", "{member}", "--slots", "{slots}"].map(str::to_owned).into();
     args.extend(["--memory".to_owned(), "{memory}".to_owned(), "--token-file".to_owned(), path(&data.join(WORKER_TOKEN_FILE))]);
-    args.extend(["--scratch".to_owned(), path(&scratch)]);
+    args.extend(["--scratch".to_owned(), path(&scratch), "{offers}".to_owned()]);
     if let Some(ca) = ca {
         args.extend(["--ca".to_owned(), path(ca)]);
     }

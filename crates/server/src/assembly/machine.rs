@@ -1,17 +1,21 @@
 //! What this machine has to offer to a local worker.
 
-use std::collections::BTreeMap;
+use tidemill_base::Result;
+use tidemill_blocks::fleet::{GroupSpec, Offers};
 
-use tidemill_blocks::fleet::Offers;
+use crate::config::{FleetSection, GroupSection};
 
-use crate::config::FleetSection;
+/// The groups of local workers that the configuration asks for.
+pub(super) fn groups(fleet: &FleetSection) -> Result<Vec<GroupSpec>> {
+    fleet.groups().iter().map(spec).collect()
+}
 
-/// What one local worker offers, where the configuration does not say.
-pub(super) fn offers(fleet: &FleetSection) -> Offers {
+fn spec(group: &GroupSection) -> Result<GroupSpec> {
     let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-    let slots = if fleet.slots == 0 { cores } else { fleet.slots };
-    let memory = if fleet.memory.bytes() == 0 { machine_memory() / 4 * 3 } else { fleet.memory.bytes() };
-    Offers { slots, memory, named: BTreeMap::new() }
+    let slots = if group.slots == 0 { cores } else { group.slots };
+    let memory = if group.memory.bytes() == 0 { machine_memory() / 4 * 3 } else { group.memory.bytes() };
+    let (min, max) = group.bounds()?;
+    Ok(GroupSpec { name: group.class.clone(), min, max, offers: Offers { slots, memory, named: group.offers.clone() } })
 }
 
 /// Memory of the machine in bytes; where that cannot be found, enough that nothing is refused for it.

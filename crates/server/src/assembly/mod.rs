@@ -7,6 +7,7 @@ mod machine;
 mod options;
 mod tokens;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use tidemill_base::{Env, Error, Result, Timestamp};
 use tidemill_batch::fleet::ScalePolicy;
 use tidemill_batch::service::{BatchSettings, Manager, OpenInputs};
+use tidemill_blocks::Blocks;
 use tidemill_blocks::fleet::GroupSpec;
 use tidemill_query::EngineSettings;
 use tidemill_runtime::{Kind, Shutdown, Tasks};
@@ -23,7 +25,7 @@ use tokio::net::TcpListener;
 pub use options::ServeOptions;
 
 use self::blocks::Drivers;
-use crate::config::{ServerConfig, parse_address};
+use crate::config::{FleetSection, ServerConfig, parse_address};
 use crate::fleet::{Scaler, ScalerSettings};
 use crate::internal::WorkerReach;
 use crate::listen::{self, Identity, bind, check_exposure};
@@ -34,8 +36,6 @@ use crate::{AppState, Edges, batch, console, fleet, internal, objects, openapi, 
 #[derive(Debug, Clone, Copy)]
 pub struct Started(pub Timestamp);
 
-/// The class of the local group of workers.
-const LOCAL_CLASS: &str = "default";
 /// How long the last tasks of the process may take to end.
 const JOIN: Duration = Duration::from_secs(10);
 
@@ -83,8 +83,7 @@ impl Server {
         let drivers = Drivers::open(&config, &env, &url, ca_file(&config, identity), s3_url(&config, s3)?)?;
         let blocks = drivers.blocks.clone();
         let price = config.fleet.price_per_slot_hour;
-        let offers = machine::offers(&config.fleet);
-        let (min, max) = config.fleet.bounds()?;
+        let groups = machine::groups(&config.fleet)?;
         let sink = Arc::new(sql::ParquetSink { price });
         let state = AppState::new(blocks.clone(), env.clone(), tasks.clone(), config, identity.is_some()).await?;
         // The embedded drivers lock the data folder.
@@ -100,15 +99,8 @@ impl Server {
         let data = state.config.server.data.clone();
         state.auth.ensure_admin_token(&data).await?;
         tokens::ensure_worker_token(&state.auth, &data).await?;
-        blocks.fleet.ensure(GroupSpec { name: LOCAL_CLASS.to_owned(), min, max, offers }).await?;
-        let policy = ScalePolicy {
-            min,
-            max,
-            target: state.config.fleet.target,
-            shrink_cooldown: state.config.fleet.shrink_cooldown,
-            ..ScalePolicy::default()
-        };
-        let scaler = Scaler::new(blocks.clone(), env.clone(), ScalerSettings { policies: [(LOCAL_CLASS.to_owned(), policy)].into() });
+        let policies = ensure_groups(&blocks, groups, &state.config.fleet).await?;
+        let scaler = Scaler::new(blocks.clone(), env.clone(), ScalerSettings { policies });
         let spill = Some((data.join("spill"), tidemill_base::ByteSize(8 << 30)));
         let settings = EngineSettings { spill, default_schema: "batch".to_owned(), ..EngineSettings::default() };
         let engine = sql::engine(&blocks, &manager, env.clone(), settings, price)?;
@@ -205,6 +197,22 @@ fn ca_file(config: &ServerConfig, identity: Option<&Identity>) -> Option<std::pa
     identity?;
     let given = &config.tls.cert;
     Some(if given.as_os_str().is_empty() { config.server.data.join("tls").join("cert.pem") } else { given.clone() })
+}
+
+/// Makes the groups that are asked for, and lets those go that are no longer. The policy of each.
+async fn ensure_groups(blocks: &Blocks, groups: Vec<GroupSpec>, fleet: &FleetSection) -> Result<BTreeMap<String, ScalePolicy>> {
+    for old in blocks.fleet.groups().await? {
+        if groups.iter().all(|g| g.name != old.spec.name) {
+            blocks.fleet.ensure(GroupSpec { min: 0, max: 0, ..old.spec }).await?;
+        }
+    }
+    let mut policies = BTreeMap::new();
+    for group in groups {
+        let (min, max, target, shrink_cooldown) = (group.min, group.max, fleet.target, fleet.shrink_cooldown);
+        policies.insert(group.name.clone(), ScalePolicy { min, max, target, shrink_cooldown, ..ScalePolicy::default() });
+        blocks.fleet.ensure(group).await?;
+    }
+    Ok(policies)
 }
 
 /// The S3 listener, if there is to be one.

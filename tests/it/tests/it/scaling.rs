@@ -29,6 +29,29 @@ fn the_fleet_grows_from_nothing_with_the_work_and_goes_back_to_nothing() {
 }
 
 #[test]
+fn every_class_has_a_group_that_scales_by_itself() {
+    let data = tempfile::tempdir().unwrap();
+    let group = "[[fleet.group]]\nclass = \"large\"\nworkers = \"0..2\"\nslots = 1\noffers = { gpu = 1 }\n";
+    fs::write(data.path().join("tidemill.toml"), group).unwrap();
+    let args = ["--set", "fleet.shrink-cooldown=1s", "--set", "fleet.target=1s"].map(str::to_owned).to_vec();
+    let mut server = Server::start(Options { workers: "0..1", slots: 1, args, data: Some(data.path().to_owned()), ..Options::default() });
+    let job = "name = \"large\"\nclass = \"large\"\n[[stage]]\narray = \"1-8\"\ncommand = [\"sleep\", \"0.5\"]\nresources = { gpu = 1 }\n";
+    let id = server.submit(job);
+    eventually("two of the class have come", || (server.workers().iter().filter(|w| w["class"] == "large").count() == 2).then_some(()));
+    assert!(server.workers().iter().all(|w| w["class"] == "large"), "nobody of another class: {:?}", server.workers());
+    assert_eq!(server.ended(&id)["state"], "succeeded");
+    eventually("they have gone", || server.worker_processes().is_empty().then_some(()));
+
+    // A group that is configured no more is let go of.
+    fs::write(data.path().join("tidemill.toml"), "").unwrap();
+    server.terminate();
+    server.restart();
+    let groups = server.http().get("/api/v1/fleet/groups").is(200).json()["groups"].as_array().unwrap().clone();
+    let max = |class: &str| groups.iter().find(|g| g["group"] == class || g["name"] == class).map(|g| g["max"].clone());
+    assert_eq!((max("large"), max("default")), (Some(0.into()), Some(1.into())), "{groups:?}");
+}
+
+#[test]
 fn the_least_number_of_workers_stays_and_a_dead_one_is_replaced() {
     let args = ["--set", "fleet.shrink-cooldown=1s"].map(str::to_owned).to_vec();
     let server = Server::start(Options { workers: "2..3", slots: 1, args, ..Options::default() });
