@@ -13,7 +13,7 @@ use crate::recorder::{Goal, Recorder, Role, Row, median};
 use crate::{floor, memory, peers, verify};
 
 /// Floor and ours take turns so often: what else the machine does falls on both.
-const TURNS: usize = 3;
+const TURNS: usize = 5;
 const SLOTS: u32 = 2;
 const SHARE_OF_FLOOR: f64 = 0.75;
 

@@ -19,7 +19,7 @@ mod setup;
 mod test;
 mod workspace;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
@@ -74,12 +74,17 @@ fn dispatch(args: &[String]) -> Result<ExitCode> {
     }
 }
 
-/// Benches measure the release build of the program, so that is built first and handed over in `TIDEMILL_BIN`.
+/// Benches measure the release build of the program, so that is built first and handed over in `TIDEMILL_BIN`. They are not started by
+/// cargo, which hands down a library path that the loader of every process would search: floor and peers start many.
 fn bench(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
-    programs::run(workspace.cargo().args(["build", "--release", "--package", "tidemill"]))?;
-    let binary = workspace.target.join("release/tidemill");
-    let mut run = workspace.cargo();
-    run.args(["run", "--release", "--package", "tidemill-benches", "--"]).args(args).env("TIDEMILL_BIN", binary);
+    programs::run(workspace.cargo().args(["build", "--release", "--package", "tidemill", "--package", "tidemill-benches"]))?;
+    let release = workspace.target.join("release");
+    let mut run = Command::new(release.join("tidemill-benches"));
+    run.args(args).current_dir(&workspace.root).env("TIDEMILL_BIN", release.join("tidemill")).env_remove("LD_LIBRARY_PATH");
+    let of_this_crate = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_this_crate)) {
+        run.env_remove(name);
+    }
     programs::run(&mut run)?;
     Ok(ExitCode::SUCCESS)
 }
