@@ -28,6 +28,10 @@ pub(crate) fn run(recorder: &mut Recorder) -> Result<()> {
 fn rows(line: &str) -> Vec<Row> {
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
     let Some((what, numbers)) = line.split_once(": ") else { return sentence(&line).into_iter().collect() };
+    if let Some((resident, before)) = numbers.split_once(" MiB resident, ") {
+        let row = resident.parse().ok().map(|mib| Row::new(Role::Ours, &format!("{what}: memory of the process"), mib, "MiB").note(before));
+        return row.into_iter().collect();
+    }
     let parts = numbers.split(", ").filter_map(|part| {
         let (number, unit) = part.split_whitespace().find_map(rate)?;
         let verb = part.split(&number).next().unwrap_or("").trim();
@@ -76,6 +80,11 @@ mod tests {
         );
         assert!(queue[1].contains("receive and ack") && queue[1].contains("789"));
         assert!(read("table   16 callers,   1 writes a transaction:     4321 writes/s")[0].contains("4321"));
+        let memory = read("1,000,000 messages waiting: 236 MiB resident, 221 before");
+        assert!(
+            memory.len() == 1 && memory[0].contains("MiB") && memory[0].contains("236") && memory[0].contains("221 before"),
+            "{memory:?}"
+        );
         assert!(read("reopened with 1,000,000 messages in 250ms")[0].contains("250"));
         assert!(read("drained 900000 at 123456/s, batch 1000")[0].contains("123456"));
         assert_eq!(read("nothing here").len(), 0);

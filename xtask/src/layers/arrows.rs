@@ -109,7 +109,11 @@ pub(crate) const FOREIGN: &[Foreign] = &[
     only("s3s", &["tidemill-server"], "the S3 endpoint"),
     only("rust-embed", &["tidemill-server"], "the console's bundle"),
     only("utoipa", &["tidemill-api", "tidemill-server"], "wire types and routes are documented, inner types are not"),
-    only("reqwest", &["tidemill-client", "tidemill-remote"], "systems reach the outside through blocks"),
+    only(
+        "reqwest",
+        &["tidemill-client", "tidemill-remote", "tidemill-server"],
+        "systems reach the outside through blocks; the server sends traces",
+    ),
     only("clap", &["tidemill"], "libraries have no command line"),
     only("indicatif", &["tidemill"], "libraries draw nothing"),
     only("anyhow", &[], "libraries and the program have kinds of errors that a caller can act on"),

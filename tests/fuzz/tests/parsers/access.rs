@@ -143,8 +143,10 @@ fn config() {
         if let Err(e) = config.check() {
             return refused(&e);
         }
-        let (min, max) = config.fleet.bounds().unwrap();
-        assert!(min <= max);
+        for group in config.fleet.groups() {
+            let (min, max) = group.bounds().unwrap();
+            assert!(min <= max);
+        }
         assert_eq!(parse_address("server.listen", &config.listen().unwrap().to_string()).unwrap(), config.listen().unwrap());
         shape("good")
     });
