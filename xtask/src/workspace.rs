@@ -18,7 +18,9 @@ impl Workspace {
     /// `CARGO_TARGET_DIR` if set; else a folder in the user's cache, so that a fresh clone finds the dependencies that an earlier
     /// one has built.
     pub(crate) fn find() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace's top folder")?.to_owned();
+        // As cargo says when it runs this, since checkouts that build into one folder may share the program.
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let root = Path::new(&here).parent().context("xtask lies in the workspace's top folder")?.to_owned();
         let target = match std::env::var_os("CARGO_TARGET_DIR") {
             Some(dir) => root.join(dir),
             None => cache().map_or_else(|| root.join("target"), |cache| cache.join("target")),

@@ -38,9 +38,7 @@ pub async fn check(sim: &Sim, plan: &Plan, end: &End) -> Result<()> {
                 return Err(wrong(format!("no dead letter of task {} of stage {}", f.task, f.stage)));
             }
         }
-        // A manager that dies while it sweeps leaves the rest; nobody dies any more by then.
-        let swept = row.finished_at.is_some_and(|at| at > end.calm_since + Duration::from_secs(5));
-        outputs_are_there(sim, id, &stages, &rows, swept).await.map_err(|e| wrong(e.chain()))?;
+        outputs_are_there(sim, id, &stages, &rows).await.map_err(|e| wrong(e.chain()))?;
         if job.spec.cron.is_some() && row.cron_parent.is_none() {
             fired_once_a_tick(sim, &row, end).await.map_err(|e| wrong(e.chain()))?;
         }
@@ -202,7 +200,7 @@ async fn outcomes_are_as_drawn(sim: &Sim, plan: &Plan, job: &JobPlan, row: &JobR
 }
 
 /// Outputs belong to tasks that succeeded, are all there, and losers' are swept.
-async fn outputs_are_there(sim: &Sim, job: &str, stages: &[StageRow], rows: &[Row], swept: bool) -> Result<()> {
+async fn outputs_are_there(sim: &Sim, job: &str, stages: &[StageRow], rows: &[Row]) -> Result<()> {
     let blocks = sim.blocks();
     let mut claims = BTreeSet::new();
     for s in stages {
@@ -233,12 +231,10 @@ async fn outputs_are_there(sim: &Sim, job: &str, stages: &[StageRow], rows: &[Ro
             }
         }
     }
-    if swept {
-        let folder = keys::job_prefix(job).join("out");
-        let stored: Vec<_> = blocks.objects.list(Some(&folder)).try_collect().await.map_err(|e| objects::error("list", &folder, e))?;
-        if let Some(left) = stored.iter().find(|o| !claims.iter().any(|c| o.location.prefix_matches(c))) {
-            return Err(Error::internal(format!("an output that does not count was not swept: {}", left.location)));
-        }
+    let folder = keys::job_prefix(job).join("out");
+    let stored: Vec<_> = blocks.objects.list(Some(&folder)).try_collect().await.map_err(|e| objects::error("list", &folder, e))?;
+    if let Some(left) = stored.iter().find(|o| !claims.iter().any(|c| o.location.prefix_matches(c))) {
+        return Err(Error::internal(format!("an output that does not count was not swept: {}", left.location)));
     }
     Ok(())
 }

@@ -24,6 +24,9 @@ use crate::{Plan, RowSink, check};
 /// With nothing going wrong any more, everything has come to its end within this.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
+/// Longer than anybody is frozen.
+const SWEEP_AGAIN: Duration = Duration::from_secs(90);
+
 /// The processes of a run.
 #[derive(Debug)]
 pub struct World<'a> {
@@ -71,7 +74,7 @@ pub struct End {
 }
 
 pub(crate) fn settings() -> BatchSettings {
-    BatchSettings { segment_rows: 200, segment_age: Duration::from_secs(15), ..BatchSettings::default() }
+    BatchSettings { segment_rows: 200, segment_age: Duration::from_secs(15), sweep_again: SWEEP_AGAIN, ..BatchSettings::default() }
 }
 
 impl World<'_> {
@@ -174,8 +177,8 @@ impl World<'_> {
             }
             sleep(Duration::from_secs(2)).await;
         }
-        // Sweeps, last acknowledgements, and what those who were frozen last still do.
-        sleep(Duration::from_secs(120)).await;
+        // Last acknowledgements.
+        sleep(Duration::from_secs(10)).await;
         let ids = ids.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(End { ids, calm_since })
     }
@@ -200,12 +203,12 @@ impl World<'_> {
         Ok(Error::internal(format!("stalled: {open:#?}\nranges {ranges:?}\nfences {fences:#?}\nqueues {queues:#?}")))
     }
 
-    /// Whether every job has ended, every wish has been carried out, statistics are all in segments and nothing is in the completions
+    /// Whether every job has ended and been swept, every wish has been carried out, statistics are all in segments and nothing is in the completions
     /// queue.
     async fn at_rest(&self) -> Result<bool> {
         let blocks = self.sim.blocks();
         let sql = format!(
-            "SELECT (SELECT COUNT(*) FROM batch_ranges) + (SELECT COUNT(*) FROM batch_commands) + (SELECT COUNT(*) FROM batch_jobs WHERE {OPEN})"
+            "SELECT (SELECT COUNT(*) FROM batch_ranges) + (SELECT COUNT(*) FROM batch_commands) + (SELECT COUNT(*) FROM batch_sweeps) + (SELECT COUNT(*) FROM batch_jobs WHERE {OPEN})"
         );
         let left = blocks.ledger.query(&sql, vec![]).await?;
         let done = blocks.queue.stats(keys::DONE_QUEUE).await?;

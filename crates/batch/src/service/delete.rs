@@ -172,7 +172,7 @@ async fn begin(leader: &Leader<'_>, job: &str) -> Result<Option<Remains>> {
     let text = serde_json::to_string(&remains).map_err(|e| Error::internal("encode a deletion").with_source(e))?;
     let begun = Statement::new("UPDATE batch_deletions SET begun = 1, remains = $2 WHERE job = $1", vec![job.into(), text.into()]);
     let mut ledger = vec![guard, begun];
-    for table in ["batch_segments", "batch_ranges", "batch_exceptions", "batch_commands", "batch_stages"] {
+    for table in ["batch_segments", "batch_ranges", "batch_exceptions", "batch_commands", "batch_stages", "batch_sweeps"] {
         ledger.push(Statement::new(format!("DELETE FROM {table} WHERE job = $1"), vec![job.into()]));
     }
     ledger.push(Statement::new("DELETE FROM batch_jobs WHERE id = $1", vec![job.into()]));

@@ -34,6 +34,7 @@ pub(super) enum News {
     Cut(String, Result<Vec<StageEntry>>),
     Opened(String, u32, Result<Vec<(u32, u64)>>),
     Deleted(String, Result<()>),
+    Swept(String, sweep::Owed, Option<sweep::Owed>),
 }
 
 impl News {
@@ -43,7 +44,7 @@ impl News {
             Self::Cut(_, outcome) => outcome.as_ref().err().map(Error::kind),
             Self::Opened(_, _, outcome) => outcome.as_ref().err().map(Error::kind),
             // It waits by itself, whatever it was.
-            Self::Deleted(..) => None,
+            Self::Deleted(..) | Self::Swept(..) => None,
         };
         kind == Some(ErrorKind::Unavailable)
     }
@@ -59,6 +60,7 @@ pub(super) struct Leader<'a> {
     pub core: Core,
     /// The job that is being deleted.
     pub deleting: Option<String>,
+    pub sweeps: sweep::Sweeps,
     renewed: Timestamp,
     unsent: Vec<(String, WorkItem)>,
     /// Deliveries that are dealt with once the effects are written: queue and receipt.
@@ -81,6 +83,7 @@ pub(super) async fn lead(shared: &Arc<Shared>, tasks: &Tasks, shutdown: &Shutdow
         control,
         core,
         deleting: None,
+        sweeps: sweep::Sweeps::load(shared).await?,
         renewed,
         unsent: Vec::new(),
         to_acknowledge: Vec::new(),
@@ -187,6 +190,7 @@ impl Leader<'_> {
                     tracing::warn!(job, error = %e.chain(), "could not delete a job, will try again");
                 }
             }
+            News::Swept(job, taken, next) => self.sweeps.swept(&job, taken, next),
             News::Opened(job, stage, Err(e)) => self.core.on_stage_unopenable(&job, stage, &e, now),
         }
     }
@@ -219,6 +223,7 @@ impl Leader<'_> {
         self.core.tick(now);
         self.apply(commands.iter().map(|c| c.id.as_str())).await?;
         segments::flush(self.shared, self.fence, false).await?;
+        sweep::round(self);
         delete::round(self).await
     }
 
@@ -302,6 +307,8 @@ impl Leader<'_> {
         self.send_dead(&fx.dead).await?;
         let mut ledger: Vec<_> = carried_out.map(store::command_delete).collect();
         ledger.append(&mut fx.ledger);
+        let now = self.now();
+        ledger.extend(fx.finished_jobs.iter().map(|(job, _)| self.sweeps.job_ended(job, now)));
         if !ledger.is_empty() {
             ledger.insert(0, store::guard(LEASE, &self.shared.holder, self.fence));
             self.shared.blocks.ledger.transact(ledger).await?;
@@ -320,8 +327,6 @@ impl Leader<'_> {
         for (job, state) in fx.finished_jobs {
             tracing::info!(job, state = state.as_str(), "job ended");
             self.shared.live.job_ended(&job);
-            let shared = Arc::clone(self.shared);
-            self.tasks.spawn("batch-sweep", Kind::Request, async move { sweep::until_done(&shared, &job).await });
         }
         if changed {
             self.shared.mark_changed();

@@ -72,6 +72,8 @@ pub struct BatchSettings {
     pub segment_rows: usize,
     /// or when the oldest has waited for so long.
     pub segment_age: Duration,
+    /// A job's leftovers are swept when it ends and once more so long after, when whoever was cut off has found out or is dead.
+    pub sweep_again: Duration,
     /// Jobs that ended longer ago are deleted with all that is left of them; `None`: they are kept until somebody deletes them.
     pub keep: Option<Duration>,
     /// Classes whose queues are made at the start; others are made by the first job that names them.
@@ -89,6 +91,7 @@ impl Default for BatchSettings {
             max_receives: 5,
             segment_rows: 65_536,
             segment_age: Duration::from_secs(30),
+            sweep_again: Duration::from_secs(600),
             keep: None,
             classes: vec!["default".to_owned()],
             offers: Vec::new(),

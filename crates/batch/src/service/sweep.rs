@@ -1,36 +1,117 @@
 //! Sweeps what attempts left behind that did not count, and what the job file says is not to be kept.
+//!
+//! That a job has to be swept is a row in the ledger, written with the job's end, so that it goes on after a crash and under another
+//! leader. Each job is swept twice: when it ends, and once more a while later, since a worker that was cut off from everything (a closed lid,
+//! a frozen machine) may come back, write an output that does not count any more, and die before it has removed it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use tidemill_base::{ErrorKind, HumanDuration, Result, RetryPolicy};
+use tidemill_base::{Result, Timestamp};
+use tidemill_blocks::ledger::Statement;
 use tidemill_blocks::objects;
 
+use super::lead::{Leader, News};
 use super::open::pages;
-use super::{Shared, interim, recover};
+use super::{LEASE, Shared, interim, recover};
 use crate::protocol::keys;
+use crate::store;
 
-/// Sweeps, and tries again for a while when blocks cannot be reached.
-pub(super) async fn until_done(shared: &Shared, job: &str) -> Result<()> {
-    let policy = RetryPolicy { attempts: 10, base: HumanDuration(Duration::from_secs(1)), ..RetryPolicy::default() };
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match everything(shared, job).await {
-            Err(e) if e.kind() == ErrorKind::Unavailable && policy.allows_another(tries) => {
-                tidemill_runtime::sleep(policy.delay(tries, &shared.env)).await;
-            }
-            outcome => return outcome,
+/// Jobs that are swept at the same time.
+const AT_ONCE: usize = 4;
+/// A sweep that failed is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What the leader knows of the jobs that have to be swept; the ledger's rows are the same.
+#[derive(Debug, Default)]
+pub(super) struct Sweeps {
+    owed: BTreeMap<String, Owed>,
+    under_way: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owed {
+    due: Timestamp,
+    /// It has been swept once.
+    again: bool,
+}
+
+impl Sweeps {
+    /// What earlier leaders left.
+    pub(super) async fn load(shared: &Shared) -> Result<Self> {
+        let rows = shared.blocks.ledger.query("SELECT job, due_us, again FROM batch_sweeps", vec![]).await?;
+        let owed = rows.iter().map(|r| Ok((r.text(0)?.to_owned(), Owed { due: r.time(1)?, again: r.bool(2)? }))).collect::<Result<_>>()?;
+        Ok(Self { owed, under_way: BTreeSet::new() })
+    }
+
+    /// The job has ended now. The row that says so goes into the same transaction.
+    pub(super) fn job_ended(&mut self, job: &str, now: Timestamp) -> Statement {
+        self.owed.insert(job.to_owned(), Owed { due: now, again: false });
+        Statement::new(
+            "INSERT INTO batch_sweeps (job, due_us, again) VALUES ($1, $2, 0) ON CONFLICT (job) DO UPDATE SET due_us = $2, again = 0",
+            vec![job.into(), now.into()],
+        )
+    }
+
+    /// The next that is due.
+    fn take(&mut self, now: Timestamp) -> Option<(String, Owed)> {
+        if self.under_way.len() >= AT_ONCE {
+            return None;
+        }
+        let (job, owed) = self.owed.iter().find(|(job, owed)| owed.due <= now && !self.under_way.contains(*job))?;
+        let taken = (job.clone(), *owed);
+        self.under_way.insert(taken.0.clone());
+        Some(taken)
+    }
+
+    /// A sweep has ended, well or not. If the job has not ended anew meanwhile, `next` is what is still owed.
+    pub(super) fn swept(&mut self, job: &str, taken: Owed, next: Option<Owed>) {
+        self.under_way.remove(job);
+        if self.owed.get(job) == Some(&taken) {
+            match next {
+                Some(next) => self.owed.insert(job.to_owned(), next),
+                None => self.owed.remove(job),
+            };
         }
     }
 }
 
-async fn everything(shared: &Shared, job: &str) -> Result<()> {
+/// Begins the sweeps that are due.
+pub(super) fn round(leader: &mut Leader<'_>) {
+    while let Some((job, owed)) = leader.sweeps.take(leader.shared.env.now()) {
+        let (shared, fence) = (Arc::clone(leader.shared), leader.fence);
+        leader.side_task(async move {
+            let next = match sweep(&shared, fence, &job, owed).await {
+                Ok(next) => next,
+                Err(e) => {
+                    tracing::warn!(job, error = %e.chain(), "could not sweep what a job left, will try again");
+                    tidemill_runtime::sleep(AGAIN).await;
+                    Some(owed)
+                }
+            };
+            News::Swept(job, owed, next)
+        });
+    }
+}
+
+/// Sweeps and writes down what is still owed, unless the job has ended anew meanwhile.
+async fn sweep(shared: &Shared, fence: u64, job: &str, owed: Owed) -> Result<Option<Owed>> {
     losers(shared, job).await?;
-    interim::outputs(shared, job).await
+    let (next, row) = if owed.again {
+        let row = Statement::new("DELETE FROM batch_sweeps WHERE job = $1 AND due_us = $2", vec![job.into(), owed.due.into()]);
+        (None, row)
+    } else {
+        interim::outputs(shared, job).await?;
+        let due = shared.env.now() + shared.settings.sweep_again;
+        let sql = "UPDATE batch_sweeps SET due_us = $3, again = 1 WHERE job = $1 AND due_us = $2";
+        (Some(Owed { due, again: true }), Statement::new(sql, vec![job.into(), owed.due.into(), due.into()]))
+    };
+    shared.blocks.ledger.transact(vec![store::guard(LEASE, &shared.holder, fence), row]).await?;
+    Ok(next)
 }
 
 /// Removes the output folders of claims that no report speaks of, and will not: the job may have been taken up again by a retry.

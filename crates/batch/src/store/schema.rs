@@ -3,7 +3,7 @@
 use tidemill_blocks::ledger::Migration;
 
 /// Batch's tables, in the order of their making.
-pub const MIGRATIONS: &[Migration] = &[JOBS, DELETIONS];
+pub const MIGRATIONS: &[Migration] = &[JOBS, DELETIONS, SWEEPS];
 
 const JOBS: Migration = Migration {
     name: "batch-001-jobs",
@@ -44,4 +44,10 @@ CREATE TABLE batch_deletions (
     job TEXT PRIMARY KEY, by_user TEXT NOT NULL, at_us BIGINT NOT NULL, begun BIGINT NOT NULL, remains TEXT NOT NULL,
     removed BIGINT NOT NULL, total BIGINT NOT NULL);
 CREATE INDEX batch_jobs_finished ON batch_jobs (finished_us)",
+};
+
+const SWEEPS: Migration = Migration {
+    name: "batch-003-sweeps",
+    sql: "
+CREATE TABLE batch_sweeps (job TEXT PRIMARY KEY, due_us BIGINT NOT NULL, again BIGINT NOT NULL)",
 };

@@ -24,6 +24,7 @@ pub(crate) enum Queue {
 #[derive(Debug, Args)]
 pub(crate) struct Dead {
     /// The queue that dead letters go to, as `queue list` names it.
+    #[arg(default_value = "batch.dead")]
     queue: String,
     /// No more than this.
     #[arg(long, default_value_t = 100)]
