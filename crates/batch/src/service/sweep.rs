@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use tidemill_base::{Result, Timestamp};
+use tidemill_base::{ErrorKind, Result, Timestamp};
 use tidemill_blocks::ledger::Statement;
 use tidemill_blocks::objects;
 
@@ -23,7 +23,7 @@ use crate::store;
 
 /// Jobs that are swept at the same time.
 const AT_ONCE: usize = 4;
-/// A sweep that failed is tried again after so long.
+/// A sweep that could not reach the blocks is tried again after so long.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// What the leader knows of the jobs that have to be swept; the ledger's rows are the same.
@@ -35,6 +35,8 @@ pub(super) struct Sweeps {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Owed {
+    /// When the job ended; one that was retried and has ended anew is owed its sweeps anew.
+    ended: Timestamp,
     due: Timestamp,
     /// It has been swept once.
     again: bool,
@@ -43,16 +45,20 @@ pub(super) struct Owed {
 impl Sweeps {
     /// What earlier leaders left.
     pub(super) async fn load(shared: &Shared) -> Result<Self> {
-        let rows = shared.blocks.ledger.query("SELECT job, due_us, again FROM batch_sweeps", vec![]).await?;
-        let owed = rows.iter().map(|r| Ok((r.text(0)?.to_owned(), Owed { due: r.time(1)?, again: r.bool(2)? }))).collect::<Result<_>>()?;
+        let rows = shared.blocks.ledger.query("SELECT job, ended_us, due_us, again FROM batch_sweeps", vec![]).await?;
+        let owed = rows
+            .iter()
+            .map(|r| Ok((r.text(0)?.to_owned(), Owed { ended: r.time(1)?, due: r.time(2)?, again: r.bool(3)? })))
+            .collect::<Result<_>>()?;
         Ok(Self { owed, under_way: BTreeSet::new() })
     }
 
     /// The job has ended now. The row that says so goes into the same transaction.
     pub(super) fn job_ended(&mut self, job: &str, now: Timestamp) -> Statement {
-        self.owed.insert(job.to_owned(), Owed { due: now, again: false });
+        self.owed.insert(job.to_owned(), Owed { ended: now, due: now, again: false });
         Statement::new(
-            "INSERT INTO batch_sweeps (job, due_us, again) VALUES ($1, $2, 0) ON CONFLICT (job) DO UPDATE SET due_us = $2, again = 0",
+            "INSERT INTO batch_sweeps (job, ended_us, due_us, again) VALUES ($1, $2, $2, 0)
+             ON CONFLICT (job) DO UPDATE SET ended_us = $2, due_us = $2, again = 0",
             vec![job.into(), now.into()],
         )
     }
@@ -71,7 +77,7 @@ impl Sweeps {
     /// A sweep has ended, well or not. If the job has not ended anew meanwhile, `next` is what is still owed.
     pub(super) fn swept(&mut self, job: &str, taken: Owed, next: Option<Owed>) {
         self.under_way.remove(job);
-        if self.owed.get(job) == Some(&taken) {
+        if self.owed.get(job).is_some_and(|owed| owed.ended == taken.ended) {
             match next {
                 Some(next) => self.owed.insert(job.to_owned(), next),
                 None => self.owed.remove(job),
@@ -89,8 +95,8 @@ pub(super) fn round(leader: &mut Leader<'_>) {
                 Ok(next) => next,
                 Err(e) => {
                     tracing::warn!(job, error = %e.chain(), "could not sweep what a job left, will try again");
-                    tidemill_runtime::sleep(AGAIN).await;
-                    Some(owed)
+                    let wait = if e.kind() == ErrorKind::Unavailable { AGAIN } else { shared.settings.sweep_again };
+                    Some(Owed { due: shared.env.now() + wait, ..owed })
                 }
             };
             News::Swept(job, owed, next)
@@ -102,13 +108,13 @@ pub(super) fn round(leader: &mut Leader<'_>) {
 async fn sweep(shared: &Shared, fence: u64, job: &str, owed: Owed) -> Result<Option<Owed>> {
     losers(shared, job).await?;
     let (next, row) = if owed.again {
-        let row = Statement::new("DELETE FROM batch_sweeps WHERE job = $1 AND due_us = $2", vec![job.into(), owed.due.into()]);
+        let row = Statement::new("DELETE FROM batch_sweeps WHERE job = $1 AND ended_us = $2", vec![job.into(), owed.ended.into()]);
         (None, row)
     } else {
         interim::outputs(shared, job).await?;
         let due = shared.env.now() + shared.settings.sweep_again;
-        let sql = "UPDATE batch_sweeps SET due_us = $3, again = 1 WHERE job = $1 AND due_us = $2";
-        (Some(Owed { due, again: true }), Statement::new(sql, vec![job.into(), owed.due.into(), due.into()]))
+        let sql = "UPDATE batch_sweeps SET due_us = $3, again = 1 WHERE job = $1 AND ended_us = $2";
+        (Some(Owed { due, again: true, ..owed }), Statement::new(sql, vec![job.into(), owed.ended.into(), due.into()]))
     };
     shared.blocks.ledger.transact(vec![store::guard(LEASE, &shared.holder, fence), row]).await?;
     Ok(next)

@@ -49,5 +49,5 @@ CREATE INDEX batch_jobs_finished ON batch_jobs (finished_us)",
 const SWEEPS: Migration = Migration {
     name: "batch-003-sweeps",
     sql: "
-CREATE TABLE batch_sweeps (job TEXT PRIMARY KEY, due_us BIGINT NOT NULL, again BIGINT NOT NULL)",
+CREATE TABLE batch_sweeps (job TEXT PRIMARY KEY, ended_us BIGINT NOT NULL, due_us BIGINT NOT NULL, again BIGINT NOT NULL)",
 };
