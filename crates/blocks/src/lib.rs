@@ -21,6 +21,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod check;
 pub mod fleet;
 pub mod grants;
 pub mod ledger;
