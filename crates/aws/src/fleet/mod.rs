@@ -1,0 +1,1 @@
+//! Fleet on EC2 Auto Scaling.
