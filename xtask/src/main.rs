@@ -8,6 +8,7 @@
 //! $ cargo xtask test --only unit   # one step of it
 //! $ cargo xtask check-layers       # seconds, nothing is built
 //! $ cargo xtask generate           # writes docs/reference
+//! $ cargo xtask stand-ins up       # engines for the tests, on loopback
 //! ```
 
 mod build;
@@ -16,6 +17,7 @@ mod generate;
 mod layers;
 mod programs;
 mod setup;
+mod stand_ins;
 mod test;
 mod workspace;
 
@@ -33,10 +35,13 @@ usage: cargo xtask TASK
   check-layers [--list]
                       check which crate uses which, manifests, sizes and words
   generate [--check]  write docs/reference from the program; --check only compares
+  generate drivers    test every driver and write docs/reference/drivers.md
   fuzz [--target NAME] [--minutes N] [--seed N]
                       run fuzz targets for longer than the tests do
   bench [ARGS]        run the benches (release build), peers included
   setup               install what the tests need, and nothing else
+  stand-ins up [--no-install] | down | env
+                      engines for the tests, on loopback: PostgreSQL, ministack, moto, aiosmtpd
 ";
 
 fn main() -> ExitCode {
@@ -63,6 +68,7 @@ fn dispatch(args: &[String]) -> Result<ExitCode> {
         "fuzz" => fuzz::main(&workspace, rest),
         "bench" => bench(&workspace, rest),
         "setup" => setup::install_missing(&workspace).map(|()| ExitCode::SUCCESS),
+        "stand-ins" => stand_ins::main(&workspace, rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::programs::{exists, find, run, shown, succeeds};
+use crate::stand_ins;
 use crate::workspace::{Workspace, cache};
 
 struct Tool {
@@ -22,7 +23,13 @@ struct Tool {
 
 const TOOLS: &[Tool] = &[
     Tool { packages: &["build-essential"], purpose: "building SQLite, zstd and ring", wanted: always, present: || exists("cc") },
-    Tool { packages: &["python3", "python3-venv"], purpose: "the S3 client tests", wanted: always, present: python_with_venv },
+    Tool {
+        packages: &["python3", "python3-venv"],
+        purpose: "the S3 client tests and the stand-ins",
+        wanted: always,
+        present: python_with_venv,
+    },
+    Tool { packages: &["postgresql"], purpose: "tests on PostgreSQL", wanted: always, present: stand_ins::postgres_is_here },
     Tool { packages: &["rclone"], purpose: "the S3 client tests", wanted: always, present: || exists("rclone") },
     Tool { packages: &["podman"], purpose: "container tasks", wanted: always, present: || exists("podman") || exists("docker") },
     Tool {

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that has to hold, step by step, with one line at the end that says how it went.
 
+mod conformance;
 pub(crate) mod libtest;
 mod steps;
 
@@ -33,10 +34,20 @@ pub(crate) fn main(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     if wanted.install && wanted.only.is_empty() {
         setup::install_missing(workspace)?;
     }
-    let mut run = Run::new(workspace);
+    let mut run = Run::new(workspace, wanted.install);
     let chosen: Vec<&Step> = STEPS.iter().filter(|s| wanted.only.is_empty() || wanted.only.iter().any(|o| o == s.name)).collect();
     let done: Vec<Done> = chosen.into_iter().map(|step| one(&mut run, step)).collect();
+    // The engines end before the last line, whatever has failed.
+    drop(run);
     Ok(summary(&done))
+}
+
+/// Tests the drivers alone and writes the page about them.
+pub(crate) fn drivers(workspace: &Workspace) -> Result<ExitCode> {
+    setup::install_missing(workspace)?;
+    let tally = Run::new(workspace, true).drivers()?;
+    println!("\n{tally}");
+    Ok(if tally.failed == 0 && tally.ran() > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn parse(args: &[String]) -> Result<Wanted> {

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::conformance::{Conformance, PAGE};
 use super::libtest::{self, Tally};
 use crate::build::{self, Artifacts, TestBinary};
 use crate::programs::{Watch, exists, kept, output, run};
+use crate::stand_ins::StandIns;
 use crate::workspace::Workspace;
 use crate::{generate, layers, setup};
 
@@ -25,16 +27,23 @@ pub(crate) enum Outcome {
 const SEEDS: &str = "1000";
 /// A test program that takes longer hangs.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(20 * 60);
+/// Packages whose integration tests hold drivers against the blocks' suites.
+const DRIVER_PACKAGES: [&str; 5] = ["tidemill-blocks-test", "tidemill-embedded", "tidemill-server", "tidemill-postgres", "tidemill-aws"];
+/// What the page about drivers was made on. PostgreSQL's own version is the machine's.
+const ENGINES: &str = "PostgreSQL, ministack 1.5.33, moto 5.2.5";
 /// Where the console is built to; the server embeds it.
 const BUNDLE: &str = "crates/server/console-dist";
 /// Vite, which builds the console, needs at least this Node.
 const OLDEST_NODE: (u32, u32) = (20, 19);
 
-/// What the steps share: the checkout, and the build that several of them use.
+/// What the steps share: the checkout, the build that several of them use, and the engines that tests speak to.
 #[derive(Debug)]
 pub(crate) struct Run<'a> {
     pub(crate) workspace: &'a Workspace,
+    install: bool,
     built: Option<Option<Artifacts>>,
+    engines: Option<StandIns>,
+    conformance: Conformance,
 }
 
 type Body = fn(&mut Run<'_>) -> Result<Outcome>;
@@ -67,8 +76,21 @@ pub(crate) const STEPS: &[Step] = &[
 ];
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(workspace: &'a Workspace) -> Self {
-        Self { workspace, built: None }
+    /// `install`: whether packages may be installed.
+    pub(crate) fn new(workspace: &'a Workspace, install: bool) -> Self {
+        Self { workspace, install, built: None, engines: None, conformance: Conformance::default() }
+    }
+
+    /// Starts the engines, once for all steps; they end with this value. Their variables, for test programs.
+    fn engines(&mut self) -> Result<Vec<(&'static str, String)>> {
+        if self.engines.is_none() {
+            let up = StandIns::up(self.install)?;
+            for missing in &up.missing {
+                println!("    skipped: tests that need {missing}");
+            }
+            self.engines = Some(up);
+        }
+        Ok(self.engines.as_ref().map(|up| up.variables.clone()).unwrap_or_default())
     }
 
     /// Builds everything, once for all steps.
@@ -87,13 +109,44 @@ impl<'a> Run<'a> {
         let artifacts = self.artifacts()?.clone();
         let mut total = Tally::default();
         for test in artifacts.tests.iter().filter(|t| which(t)) {
-            total.add(run_program(test, &artifacts, environment)?);
+            let ended = run_program(test, &artifacts, environment)?;
+            self.conformance.add(&test.package, &ended.output);
+            total.add(ended.tally);
         }
         Ok(total)
     }
+
+    /// Tests the drivers alone, and writes the page about them.
+    pub(crate) fn drivers(&mut self) -> Result<Tally> {
+        let engines = self.engines()?;
+        let tally = self.programs(|t| t.kind == "test" && DRIVER_PACKAGES.contains(&t.package.as_str()), &engines)?;
+        self.write_drivers()?;
+        Ok(tally)
+    }
+
+    /// Writes the page about drivers, if it is the whole truth: no engine was missing, no behaviour failed.
+    fn write_drivers(&self) -> Result<()> {
+        let missing = self.engines.as_ref().map_or(&[][..], |up| &up.missing);
+        if !missing.is_empty() || !self.conformance.is_clean() {
+            println!("    {PAGE} is left as it is: not every driver was tested, or one failed");
+            return Ok(());
+        }
+        let (file, page) = (self.workspace.root.join(PAGE), self.conformance.page(ENGINES));
+        if std::fs::read_to_string(&file).unwrap_or_default() != page {
+            std::fs::write(&file, page).with_context(|| format!("write {}", file.display()))?;
+            println!("    {PAGE} was written anew; commit it");
+        }
+        Ok(())
+    }
 }
 
-fn run_program(test: &TestBinary, artifacts: &Artifacts, environment: &[(&str, String)]) -> Result<Tally> {
+/// What a test program wrote, and its result.
+struct Ran {
+    tally: Tally,
+    output: String,
+}
+
+fn run_program(test: &TestBinary, artifacts: &Artifacts, environment: &[(&str, String)]) -> Result<Ran> {
     let mut command = Command::new(&test.executable);
     command.arg("--show-output").current_dir(&test.folder).env("CARGO_MANIFEST_DIR", &test.folder);
     if let Some(binary) = artifacts.program("tidemill") {
@@ -104,7 +157,7 @@ fn run_program(test: &TestBinary, artifacts: &Artifacts, environment: &[(&str, S
     let ended = kept(&mut command, PROGRAM_LIMIT)?;
     let report = libtest::read(&ended.output, ended.success);
     if report.tally == Tally::default() {
-        return Ok(report.tally);
+        return Ok(Ran { tally: report.tally, output: ended.output });
     }
     if report.tally.failed > 0 {
         println!("{}", ended.output.trim_end());
@@ -116,7 +169,7 @@ fn run_program(test: &TestBinary, artifacts: &Artifacts, environment: &[(&str, S
     if report.tally.failed > 0 {
         println!("      repeat: {}", test.repeat());
     }
-    Ok(report.tally)
+    Ok(Ran { tally: report.tally, output: ended.output })
 }
 
 fn passed() -> Result<Outcome> {
@@ -161,8 +214,10 @@ fn clippy(run_: &mut Run<'_>) -> Result<Outcome> {
 }
 
 fn unit(run_: &mut Run<'_>) -> Result<Outcome> {
-    let tally = run_.programs(|t| !matches!(t.package.as_str(), "tidemill-it" | "tidemill-sim" | "tidemill-fuzz"), &[])?;
+    let engines = run_.engines()?;
+    let tally = run_.programs(|t| !matches!(t.package.as_str(), "tidemill-it" | "tidemill-sim" | "tidemill-fuzz"), &engines)?;
     anyhow::ensure!(tally.ran() > 0, "no test ran");
+    run_.write_drivers()?;
     Ok(Outcome::Done(tally))
 }
 
@@ -177,7 +232,8 @@ fn fuzz(run_: &mut Run<'_>) -> Result<Outcome> {
 }
 
 fn outside_in(run_: &mut Run<'_>) -> Result<Outcome> {
-    Ok(counted(run_.programs(|t| t.package == "tidemill-it", &[])?, "tests/it"))
+    let engines = run_.engines()?;
+    Ok(counted(run_.programs(|t| t.package == "tidemill-it", &engines)?, "tests/it"))
 }
 
 fn counted(tally: Tally, folder: &str) -> Outcome {
