@@ -16,7 +16,7 @@ use crate::protocol::{OutputPage, StoredFile, decode, encode, keys};
 
 /// Nothing, unless every task of the job has succeeded: a task that is tried again needs what the stage before made.
 pub(super) async fn outputs(shared: &Shared, job: &str) -> Result<()> {
-    let query = "SELECT j.spec, j.state, (SELECT coalesce(sum(failed + cancelled), 0) FROM batch_stages s WHERE s.job = j.id) \
+    let query = "SELECT j.spec, j.state, (SELECT CAST(coalesce(sum(failed + cancelled), 0) AS BIGINT) FROM batch_stages s WHERE s.job = j.id) \
                  FROM batch_jobs j WHERE j.id = $1";
     let rows = shared.blocks.ledger.query(query, vec![job.into()]).await?;
     let Some(row) = rows.first() else { return Ok(()) };

@@ -74,6 +74,11 @@ pub(super) async fn lead(shared: &Arc<Shared>, tasks: &Tasks, shutdown: &Shutdow
     let (news, mut found) = mpsc::unbounded_channel();
     let renewed = shared.env.now();
     let core = recover::core(shared).await?;
+    shared.live.lead_until(renewed + shared.settings.lead_ttl);
+    for job in core.jobs.values() {
+        // What came back too often waits in queues of classes that this manager may never have heard of.
+        shared.ensure_class(&job.class).await?;
+    }
     let control = ControlFence::take(shared, fence).await?;
     control.recover(shared, &core).await?;
     let mut leader = Leader {
@@ -153,9 +158,11 @@ impl Leader<'_> {
         if self.now().since(self.renewed) < ttl / 3 {
             return Ok(());
         }
+        let asked = self.now();
         match self.shared.schedule.lead(LEASE, &self.shared.holder, ttl).await? {
             Some(fence) if fence == self.fence => {
-                self.renewed = self.now();
+                self.renewed = asked;
+                self.shared.live.lead_until(asked + ttl);
                 Ok(())
             }
             _ => Err(Error::conflict("another manager leads the batch system now")),

@@ -1,7 +1,7 @@
 //! Statistics on their way into segments, and the picture of both that SQL sees.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tidemill_base::{Result, Timestamp};
@@ -35,8 +35,9 @@ pub(super) type DueRows = (String, Vec<LiveBatch>, Vec<(u32, u64)>);
 #[derive(Debug, Default)]
 pub(crate) struct LiveColumns {
     jobs: Mutex<BTreeMap<String, JobLive>>,
-    /// Whether what is here is all there is: only while this manager leads.
-    complete: AtomicBool,
+    /// Until when what is here is all there is, microseconds: while this manager leads. A manager that was frozen past the end of its lease
+    /// does not know yet that another has led since, and must not mix its rows with segments of that one.
+    complete_until: AtomicI64,
     /// Held for writing while rows move from memory into a segment, so that nobody sees them twice or not at all.
     moving: RwLock<()>,
 }
@@ -61,17 +62,21 @@ impl LiveColumns {
     pub(super) fn replace(&self, batches: Vec<LiveBatch>, finished: Vec<(String, u32, u64)>, now: Timestamp) {
         self.jobs().clear();
         self.add(batches, finished, now);
-        self.complete.store(true, Ordering::Release);
+    }
+
+    /// This manager leads until then, and what is here is all there is.
+    pub(super) fn lead_until(&self, end: Timestamp) {
+        self.complete_until.store(end.micros(), Ordering::Release);
     }
 
     /// Whether [`LiveColumns::picture`] knows every row. While it does not, the reports in the table have to be read.
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete.load(Ordering::Acquire)
+    pub(super) fn is_complete(&self, now: Timestamp) -> bool {
+        now.micros() < self.complete_until.load(Ordering::Acquire)
     }
 
     /// The leadership has ended: from now on another manager's reports are not seen here.
     pub(super) fn let_go(&self) {
-        self.complete.store(false, Ordering::Release);
+        self.complete_until.store(0, Ordering::Release);
         self.jobs().clear();
     }
 

@@ -17,6 +17,7 @@ mod inputs;
 mod interim;
 mod lead;
 mod live;
+mod needs;
 mod open;
 mod recover;
 mod revoke;
@@ -35,7 +36,6 @@ use bytes::Bytes;
 use tidemill_base::{Env, Result};
 use tidemill_blocks::Blocks;
 use tidemill_blocks::fleet::Offers;
-use tidemill_blocks::queue::QueueSettings;
 use tidemill_blocks::schedule::{self, Schedule};
 use tidemill_runtime::{Kind, Shutdown, Tasks};
 use tokio::sync::{Notify, watch};
@@ -44,10 +44,10 @@ pub use crate::reactor::{LiveBatch, ReactorSettings};
 pub use delete::Deletion;
 pub use grants::{CREDENTIAL_WAIT, FencedGrants};
 pub use inputs::OpenInputs;
+pub use needs::Needs;
 pub use submit::{Submit, Submitted};
 pub use workers::{SILENT_AFTER, live_workers};
 
-use crate::protocol::keys;
 use crate::store;
 
 /// Turns statistics into a segment. The Parquet writer is heavy and lives in a crate that batch does not know.
@@ -127,11 +127,12 @@ impl Manager {
     pub async fn new(blocks: Blocks, env: Env, settings: BatchSettings, sink: Arc<dyn SegmentSink>) -> Result<Self> {
         blocks.ledger.migrate(schedule::MIGRATIONS).await?;
         blocks.ledger.migrate(store::MIGRATIONS).await?;
-        for table in [keys::STATE_TABLE, keys::WORKER_TABLE, keys::CONTROL_TABLE] {
+        let needs = Needs::shared();
+        for table in needs.tables {
             blocks.table.ensure(table).await?;
         }
-        for queue in [keys::DONE_QUEUE, keys::DEAD_QUEUE] {
-            blocks.queue.ensure(queue, QueueSettings::default()).await?;
+        for (queue, settings) in needs.queues {
+            blocks.queue.ensure(&queue, settings).await?;
         }
         let shared = Shared {
             schedule: Schedule::new(Arc::clone(&blocks.ledger), env.clone()),
@@ -164,10 +165,15 @@ impl Manager {
 
     /// Statistics that are not in a segment yet, with the segments that are, as one consistent picture.
     pub async fn statistics(&self, job: Option<&str>) -> Result<live::Picture> {
-        if !self.shared.live.is_complete() {
+        if !self.leads() {
             return recover::picture(&self.shared, job).await;
         }
         self.shared.live.picture(self.shared.blocks.ledger.as_ref(), job).await
+    }
+
+    /// Whether this manager leads. What only the leader does is not seen twice by those who ask first.
+    pub fn leads(&self) -> bool {
+        self.shared.live.is_complete(self.shared.env.now())
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -181,11 +187,9 @@ impl Shared {
         if self.classes.lock().unwrap_or_else(PoisonError::into_inner).contains(class) {
             return Ok(());
         }
-        let (work, lost) = (keys::work_queue(class), keys::work_dead_queue(class));
-        self.blocks.queue.ensure(&lost, QueueSettings::default()).await?;
-        let settings =
-            QueueSettings { max_receives: Some(self.settings.max_receives), dead_letter: Some(lost), ..QueueSettings::default() };
-        self.blocks.queue.ensure(&work, settings).await?;
+        for (queue, settings) in Needs::queues_of(class, self.settings.max_receives) {
+            self.blocks.queue.ensure(&queue, settings).await?;
+        }
         self.classes.lock().unwrap_or_else(PoisonError::into_inner).insert(class.to_owned());
         Ok(())
     }
@@ -199,11 +203,15 @@ impl Shared {
     }
 }
 
+/// So often within one term of the lease a manager asks for it that does not have it. A leader that dies has renewed at most a third of a
+/// term ago: with 9 s, another leads within 9.5 s and the time that reading the state takes.
+const STANDBY_ASKS: u32 = 18;
+
 /// The name of the leadership lease.
 pub(crate) const LEASE: &str = "batch";
 
 async fn lead_when_possible(shared: &Arc<Shared>, tasks: &Tasks, shutdown: &Shutdown) -> Result<()> {
-    let pause = shared.settings.lead_ttl / 3;
+    let pause = shared.settings.lead_ttl / STANDBY_ASKS;
     if shared.settings.sole {
         shared.schedule.evict(LEASE).await?;
     }

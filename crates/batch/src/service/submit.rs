@@ -86,7 +86,7 @@ impl Shared {
 
     async fn by_token(&self, submit: &Submit) -> Result<Option<Submitted>> {
         let Some(token) = &submit.client_token else { return Ok(None) };
-        let sql = "SELECT j.id, COALESCE(SUM(s.total), 0) FROM batch_jobs j LEFT JOIN batch_stages s ON s.job = j.id
+        let sql = "SELECT j.id, CAST(COALESCE(SUM(s.total), 0) AS BIGINT) FROM batch_jobs j LEFT JOIN batch_stages s ON s.job = j.id
                    WHERE j.user_name = $1 AND j.client_token = $2 GROUP BY j.id";
         let rows = self.blocks.ledger.query(sql, vec![submit.user.as_str().into(), token.as_str().into()]).await?;
         rows.first().map(|r| Ok(Submitted { id: r.text(0)?.to_owned(), existing: true, tasks: r.uint(1)? })).transpose()
