@@ -59,6 +59,10 @@ pub struct WorkerSettings {
     pub transfers: usize,
     /// The pauses between tries when a block cannot be reached.
     pub retry: RetryPolicy,
+    /// The region that tasks with credentials are told, for S3 clients; an endpoint of our own takes any.
+    pub region: String,
+    /// Variables that begin with one of these are the worker's own: no job gets them as a secret.
+    pub own_variables: Vec<String>,
 }
 
 impl WorkerSettings {
@@ -82,6 +86,8 @@ impl WorkerSettings {
             log_bytes: 8 << 20,
             transfers: 16,
             retry: RetryPolicy { attempts: 8, base: HumanDuration(Duration::from_millis(100)), cap: HumanDuration(Duration::from_secs(5)) },
+            region: "us-east-1".to_owned(),
+            own_variables: vec!["TIDEMILL_".to_owned()],
         }
     }
 

@@ -101,12 +101,13 @@ impl Stage {
 /// for, never the value.
 pub(crate) fn resolve_secrets<'a>(
     secrets: impl IntoIterator<Item = (&'a String, &'a SecretRef)>,
+    own_variables: &[String],
     lookup: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Vec<(OsString, OsString)>> {
     let mut out = Vec::new();
     for (name, reference) in secrets {
         let value = match reference {
-            SecretRef::Env(source) if source.starts_with("TIDEMILL_") => {
+            SecretRef::Env(source) if own_variables.iter().any(|own| source.starts_with(own.as_str())) => {
                 return Err(Error::denied(format!("secret `{name}` asks for the worker's own variable `{source}`; name another one")));
             }
             SecretRef::Env(source) => lookup(source).ok_or_else(|| {
@@ -131,7 +132,7 @@ mod tests {
 
     fn resolve(name: &str, reference: SecretRef) -> Result<Vec<(OsString, OsString)>> {
         let secrets = BTreeMap::from([(name.to_owned(), reference)]);
-        resolve_secrets(&secrets, |source| (source == "DB").then(|| "hunter2".into()))
+        resolve_secrets(&secrets, &["TIDEMILL_".to_owned()], |source| (source == "DB").then(|| "hunter2".into()))
     }
 
     #[test]

@@ -11,9 +11,6 @@ use super::Node;
 use crate::range::{Kill, OpenRange, TaskCredential, failure};
 use crate::work::Failure;
 
-/// S3 clients want a region; the endpoint takes any.
-const REGION: &str = "us-east-1";
-
 impl Node {
     /// The variables with the task's credential. Asked for again while whoever gives them out cannot be reached.
     pub(super) async fn credential(&self, range: &OpenRange, task: u64) -> Result<TaskCredential, Failure> {
@@ -28,7 +25,7 @@ impl Node {
             match grants.issue(&grant).await {
                 Ok(credential) => {
                     let start_until = self.env.now() + CREDENTIAL_WAIT;
-                    return Ok(TaskCredential { env: variables(&grant, credential), start_until });
+                    return Ok(TaskCredential { env: variables(&grant, credential, &self.settings.region), start_until });
                 }
                 Err(e) if e.kind() == ErrorKind::Unavailable && range.kill() == Kill::No => {
                     tries += 1;
@@ -41,7 +38,7 @@ impl Node {
     }
 }
 
-fn variables(grant: &TaskGrant, credential: Credential) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+fn variables(grant: &TaskGrant, credential: Credential, region: &str) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
     let prefix = keys::task_prefix(&grant.job, grant.stage, grant.task);
     let prefix = match &credential.bucket {
         Some(bucket) => format!("s3://{bucket}/{prefix}"),
@@ -51,8 +48,8 @@ fn variables(grant: &TaskGrant, credential: Credential) -> Vec<(std::ffi::OsStri
         ("AWS_ACCESS_KEY_ID".into(), credential.access_key.into()),
         ("AWS_SECRET_ACCESS_KEY".into(), credential.secret_key.into()),
         ("AWS_SESSION_TOKEN".into(), credential.session_token.into()),
-        ("AWS_REGION".into(), REGION.into()),
-        ("AWS_DEFAULT_REGION".into(), REGION.into()),
+        ("AWS_REGION".into(), region.into()),
+        ("AWS_DEFAULT_REGION".into(), region.into()),
         ("TIDEMILL_PREFIX".into(), prefix.into()),
     ];
     env.extend(credential.endpoint.map(|e| ("AWS_ENDPOINT_URL".into(), e.into())));

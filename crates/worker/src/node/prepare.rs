@@ -82,7 +82,7 @@ impl Node {
         if !self.runner.uses_files() {
             return Ok(env);
         }
-        env.extend(resolve_secrets(&spec.secrets, |name| std::env::var_os(name))?);
+        env.extend(resolve_secrets(&spec.secrets, &self.settings.own_variables, |name| std::env::var_os(name))?);
         Ok(env)
     }
 }
