@@ -43,7 +43,8 @@ impl Layers {
     pub fn file(mut self, name: &str, text: &str) -> Result<Self> {
         let table: Table = toml::from_str(text).map_err(|e| {
             let line = e.span().map(|span| format!(" line {}", line_at(text, span.start))).unwrap_or_default();
-            Error::invalid(format!("{name}{line}: {}", e.message())).with_source(e)
+            // Without its cause, which shows the line as it is written, and with it a password that may be there.
+            Error::invalid(format!("{name}{line}: {}", e.message()))
         })?;
         let mut pairs = Vec::new();
         walk(&table, "", &mut |key, value| pairs.push((key.to_owned(), value.clone())));
@@ -210,6 +211,8 @@ mod tests {
         assert!(e.message().contains("`batch.prefech` in t.toml line 3"), "{e}");
         let e = defaults().file("t.toml", "listen = \"a\"\nbatch = {").unwrap_err();
         assert!(e.message().contains("t.toml line 2"), "{e}");
+        let e = defaults().file("t.toml", "listen = \"hunter2").unwrap_err();
+        assert!(!e.chain().contains("hunter2"), "{}", e.chain());
         let e = defaults().env([("TIDEMILL_BATCH_PREFETCH".into(), "many".into())]).unwrap_err();
         assert!(e.message().contains("TIDEMILL_BATCH_PREFETCH") && e.message().contains("`many`"), "{e}");
     }
