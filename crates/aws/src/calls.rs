@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
-use aws_smithy_runtime_api::client::interceptors::context::{BeforeDeserializationInterceptorContextRef, FinalizerInterceptorContextRef};
+use aws_smithy_runtime_api::client::interceptors::context::{BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef};
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
@@ -94,5 +94,125 @@ impl Calls {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(&'static str, String), Count>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn price(service: &str, operation: &str) -> f64 {
+    match (service, operation) {
+        ("sqs", _) => SQS_REQUEST,
+        ("dynamodb", "GetItem" | "BatchGetItem" | "Query") => READ_UNIT,
+        ("dynamodb", _) => WRITE_UNIT,
+        ("dynamodbstreams", "GetRecords") => STREAM_READ,
+        ("s3", "PutObject" | "CopyObject" | "ListObjectsV2" | "CreateMultipartUpload" | "UploadPart" | "CompleteMultipartUpload") => S3_WRITE,
+        ("s3", "GetObject" | "HeadObject") => S3_READ,
+        _ => 0.0,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a bill of 2^53 requests need not be exact")]
+fn to_f64(units: u64) -> f64 {
+    units as f64
+}
+
+/// Whether AWS says with this that it was asked too often.
+pub(crate) fn is_throttling(code: &str) -> bool {
+    ["Throttl", "ThroughputExceeded", "RequestLimitExceeded", "TooManyRequests", "SlowDown", "BandwidthLimit"].iter().any(|w| code.contains(w))
+}
+
+/// Counts the requests of one service's client.
+#[derive(Debug)]
+pub(crate) struct Counting {
+    service: &'static str,
+    calls: Calls,
+}
+
+impl Counting {
+    fn count(&self, cfg: &ConfigBag, f: impl FnOnce(&mut Count)) {
+        let operation = cfg.load::<Metadata>().map_or("unknown", Metadata::name).to_owned();
+        f(self.calls.lock().entry((self.service, operation)).or_default());
+    }
+
+    /// What a message of `bytes` is charged as; SQS alone charges by size here.
+    fn chunks(&self, bytes: u64) -> u64 {
+        match self.service {
+            "sqs" => bytes.div_ceil(SQS_CHUNK).max(1),
+            "dynamodb" => 0,
+            _ => 1,
+        }
+    }
+}
+
+#[aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint]
+impl Intercept for Counting {
+    fn name(&self) -> &'static str {
+        "TidemillCounting"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        cfg: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let bytes = context.request().body().content_length().unwrap_or(0);
+        self.count(cfg, |c| {
+            c.attempts += 1;
+            c.units += self.chunks(bytes);
+        });
+        Ok(())
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        cfg: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body = context.response().map(|r| r.body().bytes().unwrap_or_default());
+        let failed = !matches!(context.output_or_error(), Some(Ok(_)));
+        let throttled = failed && body.is_some_and(|b| is_throttling(&String::from_utf8_lossy(b)));
+        self.count(cfg, |c| {
+            c.throttled += u64::from(throttled);
+            c.failed += u64::from(failed && !throttled);
+            // A received payload is charged by its size, as a sent one is.
+            let bytes = body.map_or(0, |b| b.len() as u64);
+            c.units += self.chunks(bytes).saturating_sub(1);
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prices_are_by_service_and_operation() {
+        let calls = Calls::default();
+        calls.charge("sqs", "SendMessageBatch", 1_000_000);
+        assert!((calls.list_price_usd() - 0.40).abs() < 1e-9);
+        calls.charge("dynamodb", "PutItem", 1_000_000);
+        calls.charge("dynamodb", "Query", 1_000_000);
+        assert!((calls.list_price_usd() - 1.15).abs() < 1e-9);
+        calls.charge("sts", "AssumeRole", 1_000_000);
+        assert!((calls.list_price_usd() - 1.15).abs() < 1e-9, "STS costs nothing");
+        calls.note("s3", "PutObject", false, false);
+        calls.note("s3", "GetObject", true, false);
+        assert_eq!(calls.counts()[&("s3", "GetObject".to_owned())], Count { attempts: 1, throttled: 1, failed: 0, units: 1 });
+        assert!((calls.list_price_usd() - 1.15 - 0.000_005_4).abs() < 1e-9);
+    }
+
+    #[test]
+    fn payloads_are_charged_in_chunks() {
+        let sqs = Calls::default().counting("sqs");
+        assert_eq!([0, 1, 65_536, 65_537, 262_144].map(|b| sqs.chunks(b)), [1, 1, 1, 2, 4]);
+    }
+
+    #[test]
+    fn the_words_for_throttling_are_known() {
+        for code in ["ThrottlingException", "Throttling", "RequestThrottled", "ProvisionedThroughputExceededException", "SlowDown"] {
+            assert!(is_throttling(code), "{code}");
+        }
+        assert!(!is_throttling("ConditionalCheckFailedException"));
     }
 }

@@ -12,7 +12,8 @@ use aws_sdk_sqs::config::Credentials;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use tidemill_base::{Env, Error, Result};
+use tidemill_base::{Env, Error, HumanDuration, Result, RetryPolicy};
+use tidemill_runtime::sleep;
 
 use crate::calls::Calls;
 
@@ -24,6 +25,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// One request with all its attempts.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(90);
+/// Tries that a driver makes of what the SDK does not repeat by itself: unprocessed entries of a batch, transactions that met
+/// another.
+const TRIES: u32 = 9;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Of our queues and tables, unless set otherwise.
 const DEFAULT_PREFIX: &str = "tidemill";
 
@@ -34,11 +40,15 @@ pub struct AwsSettings {
     pub region: Option<String>,
     /// Another endpoint for all services, for compatible ones: `http://127.0.0.1:4566`. `None`: those of the region.
     pub endpoint: Option<String>,
-    /// What names of queues and tables begin with, 1 to 20 characters of `a-z 0-9 -`. Two installations in one account and region
-    /// need two.
+    /// What names of queues and tables begin with, 1 to 20 characters of `a-z 0-9`; a hyphen follows. Two installations in
+    /// one account and region need two.
     pub prefix: String,
     /// The bucket that holds all objects.
     pub bucket: String,
+    /// What keys of objects begin with in the bucket, as in `team/tidemill`; empty: nothing. For a bucket shared with others.
+    pub key_prefix: String,
+    /// Whether `endpoint` may be spoken to without encryption although it is not on this machine.
+    pub allow_http: bool,
     /// The role that grants are made from; needed by [`Aws::grants`] alone.
     pub role_arn: Option<String>,
     /// For tests. `None`: the SDK's usual chain (environment, profile, container, instance).
@@ -54,6 +64,8 @@ impl Default for AwsSettings {
             endpoint: None,
             prefix: DEFAULT_PREFIX.to_owned(),
             bucket: String::new(),
+            key_prefix: String::new(),
+            allow_http: false,
             role_arn: None,
             access_key: None,
             secret_key: None,
@@ -68,6 +80,8 @@ impl fmt::Debug for AwsSettings {
             .field("endpoint", &self.endpoint)
             .field("prefix", &self.prefix)
             .field("bucket", &self.bucket)
+            .field("key_prefix", &self.key_prefix)
+            .field("allow_http", &self.allow_http)
             .field("role_arn", &self.role_arn)
             .field("access_key", &self.access_key)
             .finish_non_exhaustive()
@@ -88,6 +102,42 @@ pub(crate) struct Inner {
     /// Region, credentials, endpoint, retries and timeouts: what a service's client is made from.
     pub(crate) config: SdkConfig,
     pub(crate) calls: Calls,
+    pub(crate) sqs: aws_sdk_sqs::Client,
+    pub(crate) dynamo: aws_sdk_dynamodb::Client,
+    /// The same without the SDK's retries, for writes whose second attempt must know of the first.
+    pub(crate) dynamo_once: aws_sdk_dynamodb::Client,
+    pub(crate) streams: aws_sdk_dynamodbstreams::Client,
+}
+
+impl Inner {
+    fn new(settings: AwsSettings, env: Env, config: SdkConfig) -> Self {
+        let calls = Calls::default();
+        let sqs = aws_sdk_sqs::config::Builder::from(&config).interceptor(calls.counting("sqs")).build();
+        let dynamo = aws_sdk_dynamodb::config::Builder::from(&config).interceptor(calls.counting("dynamodb"));
+        let once = dynamo.clone().retry_config(RetryConfig::disabled()).build();
+        let streams = aws_sdk_dynamodbstreams::config::Builder::from(&config).interceptor(calls.counting("dynamodbstreams")).build();
+        Self {
+            sqs: aws_sdk_sqs::Client::from_conf(sqs),
+            dynamo: aws_sdk_dynamodb::Client::from_conf(dynamo.build()),
+            dynamo_once: aws_sdk_dynamodb::Client::from_conf(once),
+            streams: aws_sdk_dynamodbstreams::Client::from_conf(streams),
+            settings,
+            env,
+            config,
+            calls,
+        }
+    }
+
+    /// The pause before what failed in part, or for a passing reason, is tried again for the `attempt`-th time, from 1. `false`:
+    /// it has been tried often enough.
+    pub(crate) async fn pause(&self, attempt: u32) -> bool {
+        let policy = RetryPolicy { attempts: TRIES, base: HumanDuration(FIRST_PAUSE), cap: HumanDuration(LONGEST_PAUSE) };
+        if !policy.allows_another(attempt) {
+            return false;
+        }
+        sleep(policy.delay(attempt, &self.env)).await;
+        true
+    }
 }
 
 impl Aws {
@@ -120,7 +170,7 @@ impl Aws {
         if config.region().is_none() {
             return Err(Error::invalid("no AWS region is known; set `region` in the settings, or AWS_REGION"));
         }
-        Ok(Self { inner: Arc::new(Inner { settings, env, config, calls: Calls::default() }) })
+        Ok(Self { inner: Arc::new(Inner::new(settings, env, config)) })
     }
 
     /// Every request made so far, throttled and repeated ones included.
@@ -140,9 +190,9 @@ fn timeouts() -> TimeoutConfig {
 
 fn check(settings: &AwsSettings) -> Result<()> {
     let prefix = &settings.prefix;
-    let fits = (1..=20).contains(&prefix.len()) && prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let fits = (1..=20).contains(&prefix.len()) && prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     if !fits {
-        return Err(Error::invalid(format!("prefix `{prefix}` of queues and tables must be 1 to 20 characters of a-z 0-9 -")));
+        return Err(Error::invalid(format!("prefix `{prefix}` of queues and tables must be 1 to 20 characters of a-z 0-9")));
     }
     if settings.access_key.is_some() != settings.secret_key.is_some() {
         return Err(Error::invalid("an access key needs its secret key, and the other way round; set both or neither"));
