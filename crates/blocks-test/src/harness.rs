@@ -12,6 +12,8 @@ use tidemill_base::{Env, Result, Timestamp};
 use tidemill_runtime::{TokioClock, sleep};
 use tokio::task::JoinSet;
 
+use crate::suites::Skip;
+
 /// Added to every wait on real time, since a driver's own timers may be that coarse.
 const SLACK: Duration = Duration::from_millis(100);
 
@@ -22,11 +24,12 @@ pub struct Harness {
     slack: Duration,
     names: AtomicU32,
     folder: OnceLock<TempDir>,
+    behaviour: OnceLock<&'static str>,
 }
 
 impl Harness {
     fn new(env: Env, slack: Duration) -> Self {
-        Self { env, slack, names: AtomicU32::new(0), folder: OnceLock::new() }
+        Self { env, slack, names: AtomicU32::new(0), folder: OnceLock::new(), behaviour: OnceLock::new() }
     }
 
     /// Clock, randomness and ids; hand it to the driver.
@@ -53,6 +56,23 @@ impl Harness {
     /// A place inside [`Harness::folder`] that does not exist yet.
     pub fn fresh_path(&self, what: &str) -> PathBuf {
         self.folder().join(self.name(what))
+    }
+
+    /// Says which behaviour of which block is tested, and in which module; `docs/reference/drivers.md` is counted from these lines.
+    #[doc(hidden)]
+    pub fn begin(&self, suite: &'static str, module: &'static str, behaviour: &'static str) {
+        println!("CONFORMANCE {suite} {module}");
+        self.behaviour.get_or_init(|| behaviour);
+    }
+
+    /// The behaviour under test, for a `make` whose engine is known to lie about some of them.
+    pub fn behaviour(&self) -> &'static str {
+        self.behaviour.get().copied().unwrap_or_default()
+    }
+
+    /// Says that this test is not done and why; it counts as skipped.
+    pub fn skipped(&self, why: &Skip) {
+        println!("SKIPPED {}: {}", self.behaviour(), why.0);
     }
 
     /// Says that a behaviour is not tested because the driver does not claim it.

@@ -9,7 +9,45 @@ pub mod objects;
 pub mod queue;
 pub mod table;
 
+use std::sync::Arc;
+
 use tidemill_base::{ErrorKind, Result};
+
+/// Why a behaviour cannot be tested here: an engine that is not there, or a stand-in's known lie. A test that says so counts as
+/// skipped, not as passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skip(pub String);
+
+/// What a suite's `make` answers: a driver, or `Result<driver, Skip>` where there may be none.
+pub trait Made {
+    /// The driver.
+    type Driver;
+
+    /// The driver, or why there is none.
+    fn driver(self) -> std::result::Result<Self::Driver, Skip>;
+}
+
+impl<T: ?Sized> Made for Arc<T> {
+    type Driver = Self;
+
+    fn driver(self) -> std::result::Result<Self, Skip> {
+        Ok(self)
+    }
+}
+
+impl<T: ?Sized> Made for std::result::Result<Arc<T>, Skip> {
+    type Driver = Arc<T>;
+
+    fn driver(self) -> Self {
+        self
+    }
+}
+
+/// The address of an engine that tests need, from the variable that `cargo xtask stand-ins` sets.
+pub fn engine(variable: &str) -> std::result::Result<String, Skip> {
+    let address = std::env::var(variable).ok().filter(|address| !address.is_empty());
+    address.ok_or_else(|| Skip(format!("{variable} is not set; `cargo xtask stand-ins up` starts what it names")))
+}
 
 /// Expects `answer` to be an error of `kind`; `what` names the call.
 #[track_caller]
@@ -30,7 +68,11 @@ macro_rules! __behaviours {
         #[test]
         fn $name() {
             $crate::$run(async |h: &$crate::Harness| {
-                let driver = $make(h).await;
+                h.begin(stringify!($suite), module_path!(), stringify!($name));
+                let driver = match $crate::suites::Made::driver($make(h).await) {
+                    Ok(driver) => driver,
+                    Err(why) => return h.skipped(&why),
+                };
                 if let Err(e) = $crate::suites::$suite::$name(&driver, h).await {
                     panic!("a call failed that should not have: {e:?}");
                 }
