@@ -6,6 +6,7 @@
 //!
 //! What to start and whom to drain is decided in `state.rs`, which never touches a process; this file only carries it out.
 
+pub mod command;
 mod launch;
 mod process;
 mod record;

@@ -17,6 +17,9 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// A member on another machine, which a script watches. It is never signalled from here.
+    pub(super) const ELSEWHERE: Self = Self { pid: 0, start_ticks: 0 };
+
     /// The process that now has this number.
     pub(super) fn of(pid: u32) -> Self {
         Self { pid, start_ticks: read_stat(pid).map_or(0, |s| s.start_ticks) }
