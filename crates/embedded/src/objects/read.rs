@@ -74,6 +74,8 @@ impl Opened {
             let rest = if read.is_ok() { pieces } else { VecDeque::new() };
             Some((read, (opened, rest)))
         })
+        // Whoever collects the bytes of an empty object asks once more after the end.
+        .fuse()
         .boxed()
     }
 
