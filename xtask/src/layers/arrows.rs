@@ -49,6 +49,10 @@ pub(crate) const ARROWS: &[Arrow] = &[
     always("tidemill-aws", "tidemill-runtime", "waiting between attempts"),
     always("tidemill-aws", "tidemill-blocks", "the traits it implements"),
     tests("tidemill-aws", "tidemill-blocks-test", "conformance"),
+    always("tidemill-postgres", "tidemill-base", "errors, ids, time"),
+    always("tidemill-postgres", "tidemill-runtime", "waiting, supervised tasks"),
+    always("tidemill-postgres", "tidemill-blocks", "the traits it implements"),
+    tests("tidemill-postgres", "tidemill-blocks-test", "conformance"),
     // Systems: they hold blocks and never learn which driver it is. What two systems both need moves down into blocks.
     always("tidemill-batch", "tidemill-base", "errors, ids, time"),
     always("tidemill-batch", "tidemill-runtime", "supervised tasks"),

@@ -1,0 +1,182 @@
+//! Writing: locks on the partitions, then one statement that checks and changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidemill_base::{Error, Result};
+use tidemill_blocks::table::{Change, Condition, Key, Write};
+use tokio_postgres::Row;
+
+use crate::Shared;
+use crate::bell::Topic;
+use crate::error::from_pg;
+use crate::link::{Block, lock_key};
+use crate::time::Time;
+
+/// Partitions share so many locks, since the server's memory for locks is small. Two that share one wait for each other now and then.
+const SLOTS: u64 = 1024;
+/// The most writes in one statement of `write_many`, and the most bytes but for the last.
+const BATCH: usize = 500;
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Nothing changes unless every condition holds. The answer has a row for each write: its new version, and the first write whose
+/// condition does not hold.
+const APPLY: &str = "
+WITH w AS MATERIALIZED (
+  SELECT * FROM unnest($2::bytea[], $3::bytea[], $4::smallint[], $5::bigint[], $6::smallint[], $7::bytea[], $8::timestamptz[])
+    WITH ORDINALITY AS u(partition, sort, condition, wanted, change, value, expires, n)),
+cur AS MATERIALIZED (
+  SELECT w.n, i.version FROM w JOIN tidemill_items i ON i.tbl = $1 AND i.partition = w.partition AND i.sort = w.sort
+  WHERE i.expires IS NULL OR i.expires > statement_timestamp()),
+bad AS MATERIALIZED (
+  SELECT min(w.n) AS n FROM w LEFT JOIN cur ON cur.n = w.n
+  WHERE NOT CASE w.condition WHEN 0 THEN true WHEN 1 THEN cur.version IS NULL WHEN 2 THEN cur.version IS NOT NULL
+                             ELSE COALESCE(cur.version = w.wanted, false) END),
+put AS (
+  INSERT INTO tidemill_items (tbl, partition, sort, version, expires, value)
+  SELECT $1, w.partition, w.sort, nextval('tidemill_versions'), w.expires, w.value FROM w, bad
+  WHERE w.change = 0 AND bad.n IS NULL ORDER BY w.n
+  ON CONFLICT (tbl, partition, sort) DO UPDATE SET version = excluded.version, expires = excluded.expires, value = excluded.value
+  RETURNING partition, sort, version, value),
+gone AS (
+  DELETE FROM tidemill_items i USING w, bad
+  WHERE w.change = 1 AND bad.n IS NULL AND i.tbl = $1 AND i.partition = w.partition AND i.sort = w.sort
+  RETURNING i.partition, i.sort, nextval('tidemill_versions') AS version),
+told AS (
+  INSERT INTO tidemill_feed (tbl, xid, version, at, partition, sort, value)
+  SELECT $1, pg_current_xact_id()::text::bigint, version, statement_timestamp(), partition, sort, value
+  FROM (SELECT partition, sort, version, value FROM put UNION ALL SELECT partition, sort, version, NULL FROM gone) changes)
+SELECT w.n, put.version, bad.n FROM w CROSS JOIN bad LEFT JOIN put ON put.partition = w.partition AND put.sort = w.sort";
+
+/// A call's writes, by column.
+#[derive(Default)]
+struct Columns<'w> {
+    partitions: Vec<&'w [u8]>,
+    sorts: Vec<&'w [u8]>,
+    conditions: Vec<i16>,
+    wanted: Vec<i64>,
+    changes: Vec<i16>,
+    values: Vec<Option<&'w [u8]>>,
+    expiries: Vec<Option<Time>>,
+}
+
+impl<'w> Columns<'w> {
+    fn push(&mut self, write: &'w Write) {
+        let (condition, wanted) = match write.condition {
+            Condition::Any => (0, 0),
+            Condition::Absent => (1, 0),
+            Condition::Present => (2, 0),
+            // Versions begin at 1, so what is no number of the server's never holds.
+            Condition::Version(v) => (3, i64::try_from(v).unwrap_or(0)),
+        };
+        let (change, value, expires) = match &write.change {
+            Change::Put { value, expires_at } => (0, Some(&value[..]), expires_at.map(Time)),
+            Change::Delete => (1, None, None),
+            Change::Check => (2, None, None),
+        };
+        self.partitions.push(write.key.partition.as_bytes());
+        self.sorts.push(&write.key.sort);
+        self.conditions.push(condition);
+        self.wanted.push(wanted);
+        self.changes.push(change);
+        self.values.push(value);
+        self.expiries.push(expires);
+    }
+}
+
+/// The locks on the partitions of `writes`, in ascending order.
+fn locks(schema: &str, table: i32, writes: &[Write]) -> Vec<i64> {
+    let table_lock = lock_key(schema, "table", &table.to_be_bytes()).cast_unsigned() & !(SLOTS - 1);
+    let slot = |w: &Write| lock_key("", "partition", w.key.partition.as_bytes()).cast_unsigned() % SLOTS;
+    let locks: BTreeSet<i64> = writes.iter().map(|w| (table_lock | slot(w)).cast_signed()).collect();
+    locks.into_iter().collect()
+}
+
+/// Does all of `writes`, which go to distinct keys, or none.
+pub(super) async fn apply(shared: &Shared, table: i32, writes: &[Write]) -> Result<Vec<u64>> {
+    let mut c = Columns::default();
+    writes.iter().for_each(|w| c.push(w));
+    let locks = locks(&shared.link.target.schema, table, writes);
+    let rows = shared
+        .link
+        .locked(
+            Block::Table,
+            &locks,
+            APPLY,
+            &[&table, &c.partitions, &c.sorts, &c.conditions, &c.wanted, &c.changes, &c.values, &c.expiries],
+        )
+        .await?;
+    let mut versions = vec![0; writes.len()];
+    for row in &rows {
+        let (n, version, bad) = read(row).map_err(from_pg)?;
+        if let Some(bad) = bad {
+            return Err(refused(writes, bad));
+        }
+        if let Some(place) = usize::try_from(n - 1).ok().and_then(|at| versions.get_mut(at)) {
+            *place = version.and_then(|v| u64::try_from(v).ok()).unwrap_or_default();
+        }
+    }
+    if writes.iter().any(|w| w.change != Change::Check) {
+        shared.bell.ring(Topic::Table(table), 1);
+    }
+    Ok(versions)
+}
+
+fn read(row: &Row) -> Result<(i64, Option<i64>, Option<i64>), tokio_postgres::Error> {
+    Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+}
+
+fn refused(writes: &[Write], n: i64) -> Error {
+    let write = usize::try_from(n - 1).ok().and_then(|at| writes.get(at));
+    let (partition, condition) = write.map_or(("?", Condition::Any), |w| (w.key.partition.as_str(), w.condition));
+    Error::conflict(format!("write {n}, to partition `{partition}`, wants the item to be {condition:?} and it is not; read it again"))
+}
+
+/// Unconditional writes in pieces of a size that one statement can hold. Of several to one key the last stands.
+pub(super) fn batches(writes: &[Write]) -> Vec<Vec<Write>> {
+    let last: BTreeMap<&Key, &Write> = writes.iter().map(|w| (&w.key, w)).collect();
+    let (mut out, mut bytes) = (Vec::<Vec<Write>>::new(), 0);
+    for write in last.into_values() {
+        match out.last_mut() {
+            Some(batch) if batch.len() < BATCH && bytes < BATCH_BYTES => batch.push(write.clone()),
+            _ => {
+                bytes = 0;
+                out.push(vec![write.clone()]);
+            }
+        }
+        bytes += write.key.partition.len() + write.key.sort.len();
+        if let Change::Put { value, .. } = &write.change {
+            bytes += value.len();
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(partition: &str, sort: &str, len: usize) -> Write {
+        Write::put(Key::new(partition.to_owned(), sort.to_owned()), vec![0; len], Condition::Any)
+    }
+
+    #[test]
+    fn batches_keep_to_their_size_and_the_last_write_of_a_key() {
+        let many: Vec<Write> = (0..1200).map(|n| put("p", &format!("{:04}", n % 1100), n)).collect();
+        let batches_ = batches(&many);
+        assert!(batches_.iter().all(|b| b.len() <= BATCH));
+        let all: Vec<Write> = batches_.concat();
+        assert_eq!(all.len(), 1100);
+        assert_eq!(all[0], put("p", "0000", 1100));
+        assert_eq!(batches(&[put("p", "a", BATCH_BYTES), put("p", "b", BATCH_BYTES)]).len(), 2);
+        assert!(batches(&[]).is_empty());
+    }
+
+    #[test]
+    fn locks_are_few_in_order_and_the_tables_own() {
+        let writes: Vec<Write> = (0..5000).map(|n| put(&format!("p{n}"), "", 0)).collect();
+        let (a, b) = (locks("s", 1, &writes), locks("s", 2, &writes));
+        assert!(a.len() <= 1024 && a.is_sorted_by(|x, y| x < y));
+        assert!(a.iter().all(|l| !b.contains(l)));
+        assert_eq!(locks("s", 1, &writes[..1]), locks("s", 1, &writes[..1]));
+    }
+}
