@@ -23,12 +23,24 @@ pub fn error(what: &str, path: &Path, e: object_store::Error) -> Error {
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => ErrorKind::Denied,
         E::InvalidPath { .. } | E::NotSupported { .. } | E::NotImplemented { .. } => ErrorKind::Invalid,
         // Our own drivers send their errors along, since the crate has no word for a full disk or for damage.
-        E::Generic { source, .. } => source.downcast_ref::<Error>().map_or(ErrorKind::Unavailable, Error::kind),
+        E::Generic { source, .. } => ours(source.as_ref()).map_or(ErrorKind::Unavailable, Error::kind),
         _ => ErrorKind::Unavailable,
     };
     // Callers far away are told the message without its causes, and this one is theirs to know.
     let why = if kind == ErrorKind::Exhausted { ": no space is left in the object store; free some and try again" } else { "" };
     Error::new(kind, format!("{what} object `{path}`{why}")).with_source(e)
+}
+
+/// An error of ours among an error's causes.
+fn ours<'a>(e: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    let mut next = Some(e);
+    while let Some(e) = next {
+        if let Some(found) = e.downcast_ref::<Error>() {
+            return Some(found);
+        }
+        next = e.source();
+    }
+    None
 }
 
 /// Checks a path as people and jobs write it: no empty, `.` or `..` segments and no control characters.
