@@ -27,9 +27,9 @@ async fn make_grants(h: &Harness) -> Arc<dyn Grants> {
     Arc::new(EmbeddedGrants::new([7; 32], h.env().clone(), None))
 }
 
-/// Members end by themselves after a minute.
+/// Members end by themselves, later than any behaviour takes on a busy machine.
 async fn make_fleet(h: &Harness) -> Arc<dyn Fleet> {
-    let command = MemberCommand { program: "sleep".into(), args: vec!["60".into()], env: BTreeMap::new() };
+    let command = MemberCommand { program: "sleep".into(), args: vec!["300".into()], env: BTreeMap::new() };
     let mut settings = LocalFleetSettings::new(h.fresh_path("fleet"), command);
     settings.healthy_after = Duration::from_millis(50);
     Arc::new(LocalFleet::open(settings, h.env().clone()).unwrap())
