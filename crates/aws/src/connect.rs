@@ -17,8 +17,8 @@ use tidemill_runtime::sleep;
 
 use crate::calls::Calls;
 
-/// Attempts that the SDK makes of one request, the first included, with exponential pauses of up to 20 s between them.
-const ATTEMPTS: u32 = 6;
+/// Attempts that the SDK makes of one request, the first included, with pauses between them that double from 0.1 s on.
+const ATTEMPTS: u32 = 7;
 /// A connection that is not there by then is not coming.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// One attempt: the longest poll of SQS (20 s) and what it takes to carry ten large messages.
@@ -150,7 +150,7 @@ impl Aws {
         check(&settings)?;
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https())
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_PAUSE * 2))
             .timeout_config(timeouts())
             // A long poll has nothing to say for 20 s, which is no stall; the attempt's timeout covers the real ones.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());

@@ -18,6 +18,7 @@
 //! ```
 
 mod calls;
+mod check;
 mod connect;
 mod error;
 pub mod fleet;

@@ -123,7 +123,12 @@ impl SqsQueue {
             asked = asked.tags(names::NAME_TAG, queue);
         }
         match asked.send().await.map_err(|e| error(format!("create queue `{queue}`"), e)) {
-            Ok(_) => Ok(()),
+            Ok(made) => {
+                if let Some(url) = made.queue_url {
+                    self.known().insert(queue.to_owned(), Known { url, oldest: None });
+                }
+                Ok(())
+            }
             // Somebody else has made it, with other settings.
             Err(e) if e.kind() == ErrorKind::Conflict => self.set(queue, wanted).await,
             Err(e) => Err(e),

@@ -7,8 +7,9 @@
 //!
 //! - It does not wait for a change, so the driver asks again and again: after 0.1 s, then less and less often, once a second in
 //!   the end. A change is told within about a second, at 0.02 USD for 100,000 questions.
-//! - DynamoDB wants no more than two readers for each shard. So it is servers that follow a table's feed, not workers: theirs is
-//!   served by the server they speak to. Questions above the limit are throttled, which makes the feed slower and loses nothing.
+//! - DynamoDB wants no more than two readers for each shard, and a server has a follower for each worker. Those that are at the end
+//!   share what one reads (`tail`), so that it is two processes that may follow a table. Questions above the limit are throttled,
+//!   which makes the feed slower and loses nothing.
 //! - A change may come to the stream after the write was answered, so that [`end`] may leave in what was written just before it.
 //!
 //! A stream has shards; one ends after some hours and its children go on. A cursor has a place in each shard that is being read: the
@@ -24,7 +25,8 @@ use tidemill_base::{Error, Result, Timestamp};
 use tidemill_blocks::table::{Cursor, FeedEntry, FeedPage};
 use tidemill_runtime::{Stopwatch, sleep};
 
-use super::shards::{From, Got, Shard, iterator, list, records};
+use super::shards::{Change, From, Got, Shard, iterator, list, records};
+use super::tail::{Mark, PAUSE};
 use super::{DynamoTable, named, schema};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -59,6 +61,9 @@ struct At {
     /// DynamoDB's word for this place, and when it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     iterator: Option<(String, Timestamp)>,
+    /// The place in the tail of one process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<Mark>,
     /// The shard has ended and was read to its end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     ended: bool,
@@ -137,10 +142,31 @@ pub(super) async fn end(t: &DynamoTable, table: &str) -> Result<Cursor> {
     let mut place = Place { stream: stream.clone(), ..Place::default() };
     for shard in list(&t.inner, &stream).await?.into_iter().filter(|s| !s.closed) {
         let now = t.inner.env.now();
-        let iterator = iterator(&t.inner, &stream, &shard.id, &From::Newest).await?.map(|i| (i, now));
-        place.at.insert(shard.id, At { since: Some(now), iterator, ..At::default() });
+        place.at.insert(shard.id.clone(), end_of(t, &stream, &shard.id, now).await?);
     }
     place.cursor()
+}
+
+/// The place behind the newest record of a shard: the end of its tail, so that those who follow from there share it.
+async fn end_of(t: &DynamoTable, stream: &str, shard: &str, now: Timestamp) -> Result<At> {
+    let called = Stopwatch::start();
+    loop {
+        let known = match t.tails.get(shard) {
+            Some(known) => known,
+            None => match iterator(&t.inner, stream, shard, &From::Newest).await? {
+                Some(newest) => t.tails.begin(shard, None, newest),
+                None => return Ok(At { since: Some(now), ..At::default() }),
+            },
+        };
+        let mut tail = known.lock().await;
+        // Of many that call at once all but the first are content with what the second asks.
+        if tail.refresh(&t.inner, &t.tails, stream, shard, called.elapsed()).await? {
+            let (mark, iterator) = (tail.end(), tail.iterator().cloned());
+            let after = tail.number_before(mark.1);
+            let since = Some(now).filter(|_| after.is_none());
+            return Ok(At { after, since, iterator: iterator.map(|i| (i, now)), mark: Some(mark), ended: false });
+        }
+    }
 }
 
 /// Changes behind `after`, waiting for the first.
@@ -177,6 +203,42 @@ pub(super) async fn read(t: &DynamoTable, table: &str, after: &Cursor, max: usiz
 
 /// Asks one shard once, and moves its place behind what it brought.
 async fn step(t: &DynamoTable, stream: &str, shard: &str, at: &mut At, max: usize) -> Result<Vec<FeedEntry>> {
+    let changes = match shared(t, stream, shard, at, max).await? {
+        Some(changes) => changes,
+        None => alone(t, stream, shard, at, max).await?,
+    };
+    let since = at.since.map(|since| (since - OVERLAP).millis() / 1000);
+    if let Some(last) = changes.last() {
+        at.after = Some(last.number.clone());
+        at.since = at.since.filter(|_| since.is_some_and(|since| last.second < since));
+    }
+    let wanted = changes.into_iter().filter(|c| since.is_none_or(|since| c.second >= since));
+    let entries: Vec<FeedEntry> = wanted.filter_map(|c| c.entry).collect();
+    for entry in &entries {
+        t.versions.saw(entry.version);
+    }
+    Ok(entries)
+}
+
+/// What the shard's tail has behind the place; `None` when the place is not in a tail.
+async fn shared(t: &DynamoTable, stream: &str, shard: &str, at: &mut At, max: usize) -> Result<Option<Vec<Change>>> {
+    let Some(tail) = t.tails.get(shard) else { return Ok(None) };
+    let mut tail = tail.lock().await;
+    let Some(place) = tail.find(at.mark, at.after.as_deref()) else { return Ok(None) };
+    if place == tail.end().1 && !tail.refresh(&t.inner, &t.tails, stream, shard, PAUSE).await? {
+        return Ok(None);
+    }
+    let Some(place) = tail.find(at.mark, at.after.as_deref()) else { return Ok(None) };
+    let (changes, mark, ended) = tail.take(place, max);
+    at.mark = Some(mark);
+    at.ended = ended;
+    // The iterator that the tail has now is for its end, not for a place before.
+    at.iterator = tail.iterator().filter(|_| mark == tail.end()).map(|i| (i.clone(), t.inner.env.now()));
+    Ok(Some(changes))
+}
+
+/// What DynamoDB has behind the place. Whoever finds nothing there may be at the end, where a tail begins.
+async fn alone(t: &DynamoTable, stream: &str, shard: &str, at: &mut At, max: usize) -> Result<Vec<Change>> {
     let now = t.inner.env.now();
     let (from, asked) = match at.iterator.take() {
         Some((iterator, given)) if now.since(given) < ITERATOR_LIFE => (iterator, given),
@@ -188,19 +250,19 @@ async fn step(t: &DynamoTable, stream: &str, shard: &str, at: &mut At, max: usiz
         Got::Expired if asked == now => return Err(forgotten(stream)),
         Got::Expired => return Ok(Vec::new()),
     };
-    let since = at.since.map(|since| (since - OVERLAP).millis() / 1000);
-    if let Some(last) = changes.last() {
-        at.after = Some(last.number.clone());
-        at.since = at.since.filter(|_| since.is_some_and(|since| last.second < since));
-    }
+    at.mark = None;
     at.ended = next.is_none();
-    at.iterator = next.map(|next| (next, now));
-    let wanted = changes.into_iter().filter(|c| since.is_none_or(|since| c.second >= since));
-    let entries: Vec<FeedEntry> = wanted.filter_map(|c| c.entry).collect();
-    for entry in &entries {
-        t.versions.saw(entry.version);
+    if let Some(next) = &next
+        && changes.is_empty()
+        && t.tails.get(shard).is_none()
+    {
+        let tail = t.tails.begin(shard, at.after.clone(), next.clone());
+        let tail = tail.lock().await;
+        // Unless another follower has begun one elsewhere meanwhile.
+        at.mark = Some(tail.end()).filter(|mark| mark.1 == 0 && tail.iterator() == Some(next));
     }
-    Ok(entries)
+    at.iterator = next.map(|next| (next, now));
+    Ok(changes)
 }
 
 /// An iterator for the place.

@@ -19,6 +19,7 @@ mod item;
 mod range;
 mod schema;
 mod shards;
+mod tail;
 mod versions;
 mod write;
 
@@ -36,7 +37,10 @@ use tidemill_blocks::table::{
 use crate::connect::{Aws, Inner};
 use crate::error::error;
 use item::{is_live, item_in, key_out, size};
+use tail::Tails;
 use versions::Versions;
+
+pub(crate) use schema::describe;
 
 /// A strongly consistent read unit covers so many bytes.
 const READ_UNIT_BYTES: u64 = 4096;
@@ -52,6 +56,7 @@ impl Aws {
             versions: Versions::new(self.inner.env.clone()),
             inner: self.inner.clone(),
             streams: Mutex::default(),
+            tails: Tails::new(&self.inner.env),
         })
     }
 }
@@ -63,6 +68,7 @@ pub(crate) struct DynamoTable {
     versions: Versions,
     /// The stream of each table whose feed was asked for.
     streams: Mutex<BTreeMap<String, String>>,
+    tails: Tails,
 }
 
 impl DynamoTable {

@@ -91,7 +91,7 @@ async fn ask(t: &DynamoTable, table: &str, physical: &str, range: Range) -> Resu
         _ => got.last_evaluated_key.filter(|last| !last.is_empty()).map(|last| last_sort(table, &last)).transpose()?,
     };
     items.truncate(range.limit);
-    Ok((items.into_iter().filter_map(|i| t.seen(i)).collect(), last.map(|last| following(range, last))))
+    Ok((items.into_iter().filter_map(|i| t.seen(i)).collect(), last.and_then(|last| following(range, last))))
 }
 
 /// The sort key of the last item that was looked at.
@@ -100,18 +100,28 @@ fn last_sort(table: &str, last: &Attributes) -> Result<Bytes> {
     key_in(last).map(|key| key.sort).ok_or_else(foreign)
 }
 
-/// The range behind `last`.
-fn following(range: Range, last: Bytes) -> Range {
-    if range.reverse {
+/// The range behind `last`, if anything can be there.
+fn following(range: Range, last: Bytes) -> Option<Range> {
+    let next = if range.reverse {
         Range { until: Some(last), ..range }
     } else {
         Range { from: Bytes::from([&last[..], &[0]].concat()), ..range }
-    }
+    };
+    Some(next).filter(|next| next.until.as_ref().is_none_or(|until| *until > next.from))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_follows_the_last_that_can_be_there() {
+        let range = || Range::all("p", 1).from("b").until("f");
+        assert_eq!(following(range(), Bytes::from("d")).unwrap().from, "d\0");
+        assert_eq!(following(range(), Bytes::from("f")), None);
+        assert_eq!(following(Range { reverse: true, ..range() }, Bytes::from("d")).unwrap().until.unwrap(), "d");
+        assert_eq!(following(Range { reverse: true, ..range() }, Bytes::from("b")), None);
+    }
 
     #[test]
     fn bounds_over_the_longest_key_are_cut() {

@@ -45,12 +45,20 @@ pub(super) enum Got {
 }
 
 /// One record.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Change {
     pub(super) number: String,
     pub(super) second: i64,
     /// `None` when it is not to be told: DynamoDB removed what had expired.
     pub(super) entry: Option<FeedEntry>,
+}
+
+impl Change {
+    /// What it takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        let value = |e: &FeedEntry| e.key.partition.len() + e.key.sort.len() + e.value.as_ref().map_or(0, Bytes::len);
+        100 + self.entry.as_ref().map_or(0, value)
+    }
 }
 
 /// All shards of a stream.

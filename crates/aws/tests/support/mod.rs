@@ -30,6 +30,15 @@ pub async fn connect(h: &Harness, variable: &str) -> Result<Aws, Skip> {
     Ok(Aws::connect(settings(&endpoint), h.env().clone()).await.unwrap())
 }
 
+/// The same for moto, unless it is known to lie about the behaviour under test: `lies` has the behaviour and what moto does.
+pub async fn connect_moto(h: &Harness, lies: &[(&str, &str)]) -> Result<Aws, Skip> {
+    let aws = connect(h, MOTO).await?;
+    match lies.iter().find(|(behaviour, _)| *behaviour == h.behaviour()) {
+        Some((_, lie)) => Err(Skip(format!("moto {lie}"))),
+        None => Ok(aws),
+    }
+}
+
 /// Runs a test that is not part of a suite against ministack, through a proxy. It is skipped when ministack is not there.
 pub fn through_proxy(name: &str, test: impl AsyncFnOnce(&Harness, &Aws, &proxy::Proxy)) {
     let endpoint = match engine(MINISTACK) {
