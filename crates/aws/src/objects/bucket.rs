@@ -14,8 +14,8 @@ use tidemill_blocks::objects;
 use tidemill_runtime::timeout;
 
 use super::client_options;
-use super::count::Counted;
 use super::credentials::Provider;
+use super::http::Counted;
 use crate::Aws;
 
 /// A check is for a person who waits.

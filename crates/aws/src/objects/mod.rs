@@ -8,8 +8,8 @@
 //! (`AbortIncompleteMultipartUpload`) ends them.
 
 mod bucket;
-mod count;
 mod credentials;
+mod http;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +25,8 @@ use tidemill_blocks::check::Finding;
 use tidemill_blocks::objects::{self, Objects};
 
 use crate::Aws;
-use count::Counted;
 use credentials::Provider;
+use http::Counted;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// One attempt with all its bytes: enough for a part of 64 MiB at 2 Mbit/s. A dead connection is found by it alone.
