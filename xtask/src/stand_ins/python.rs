@@ -47,13 +47,18 @@ pub(super) fn answers_moto(running: &Running) -> bool {
     answers_http(running.port, "/moto-api/")
 }
 
-/// Keeps mail as files in the folder `mail` beside its log.
+/// Keeps mail as files in the folder `mail` beside its log, from this start on.
 pub(super) fn start_smtp(ground: &Ground, _: &Record) -> Result<Running> {
     let port = free_port(2525)?;
+    let mail = ground.folder.join("mail");
+    match std::fs::remove_dir_all(&mail) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).with_context(|| format!("empty {}", mail.display())),
+        _ => {}
+    }
     let script = ground.folder.join("mail_sink.py");
     std::fs::write(&script, MAIL_SINK).with_context(|| format!("write {}", script.display()))?;
     let mut command = program(ground, AIOSMTPD, "python")?;
-    command.arg(&script).arg(port.to_string()).arg(ground.folder.join("mail"));
+    command.arg(&script).arg(port.to_string()).arg(mail);
     let address = format!("127.0.0.1:{port}");
     start(ground, command, Running { address, port, ..named("smtp", "TIDEMILL_TEST_SMTP") }, answers_smtp)
 }
