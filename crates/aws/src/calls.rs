@@ -103,7 +103,9 @@ fn price(service: &str, operation: &str) -> f64 {
         ("dynamodb", "GetItem" | "BatchGetItem" | "Query") => READ_UNIT,
         ("dynamodb", _) => WRITE_UNIT,
         ("dynamodbstreams", "GetRecords") => STREAM_READ,
-        ("s3", "PutObject" | "CopyObject" | "ListObjectsV2" | "CreateMultipartUpload" | "UploadPart" | "CompleteMultipartUpload") => S3_WRITE,
+        ("s3", "PutObject" | "CopyObject" | "ListObjectsV2" | "CreateMultipartUpload" | "UploadPart" | "CompleteMultipartUpload") => {
+            S3_WRITE
+        }
         ("s3", "GetObject" | "HeadObject") => S3_READ,
         _ => 0.0,
     }
@@ -116,7 +118,9 @@ fn to_f64(units: u64) -> f64 {
 
 /// Whether AWS says with this that it was asked too often.
 pub(crate) fn is_throttling(code: &str) -> bool {
-    ["Throttl", "ThroughputExceeded", "RequestLimitExceeded", "TooManyRequests", "SlowDown", "BandwidthLimit"].iter().any(|w| code.contains(w))
+    ["Throttl", "ThroughputExceeded", "RequestLimitExceeded", "TooManyRequests", "SlowDown", "BandwidthLimit"]
+        .iter()
+        .any(|w| code.contains(w))
 }
 
 /// Counts the requests of one service's client.

@@ -107,6 +107,7 @@ pub(crate) struct Inner {
     /// The same without the SDK's retries, for writes whose second attempt must know of the first.
     pub(crate) dynamo_once: aws_sdk_dynamodb::Client,
     pub(crate) streams: aws_sdk_dynamodbstreams::Client,
+    pub(crate) table: crate::table::Shared,
 }
 
 impl Inner {
@@ -121,6 +122,7 @@ impl Inner {
             dynamo: aws_sdk_dynamodb::Client::from_conf(dynamo.build()),
             dynamo_once: aws_sdk_dynamodb::Client::from_conf(once),
             streams: aws_sdk_dynamodbstreams::Client::from_conf(streams),
+            table: crate::table::Shared::new(&env),
             settings,
             env,
             config,

@@ -29,10 +29,16 @@ pub(crate) fn kind_of(code: &str, status: u16) -> ErrorKind {
         "ConditionalCheckFailedException" | "QueueNameExists" | "QueueAlreadyExists" => ErrorKind::Conflict,
         "OverLimit" => ErrorKind::Exhausted,
         // Passing states: a transaction on the same item, a table that is being made, a queue that has just been removed.
-        "TransactionConflictException" | "TransactionInProgressException" | "ResourceInUseException" | "LimitExceededException"
-        | "QueueDeletedRecently" | "PurgeQueueInProgress" | "InternalServerError" | "InternalFailure" | "ServiceUnavailable" | "RequestTimeout" => {
-            ErrorKind::Unavailable
-        }
+        "TransactionConflictException"
+        | "TransactionInProgressException"
+        | "ResourceInUseException"
+        | "LimitExceededException"
+        | "QueueDeletedRecently"
+        | "PurgeQueueInProgress"
+        | "InternalServerError"
+        | "InternalFailure"
+        | "ServiceUnavailable"
+        | "RequestTimeout" => ErrorKind::Unavailable,
         _ if is_throttling(code) || status >= 500 || status == 429 => ErrorKind::Unavailable,
         _ if is_denial(code) || status == 401 || status == 403 => ErrorKind::Denied,
         _ => ErrorKind::Invalid,
@@ -54,7 +60,7 @@ fn advice(code: &str) -> &'static str {
     } else if UNKNOWN.contains(&code) {
         "AWS does not take these credentials; see that AWS_PROFILE, or AWS_ACCESS_KEY_ID with its secret and token, is the one meant"
     } else {
-        "the role lacks a permission for this; `tidemill check` lists what it needs"
+        "the role lacks a permission for this; allow the action that is named"
     }
 }
 

@@ -75,7 +75,8 @@ fn receipts(got: &[Delivery]) -> Vec<Receipt> {
 fn throttles_and_errors_are_sat_out_and_counted() {
     through_proxy("throttles_and_errors_are_sat_out_and_counted", async |h, aws, proxy| {
         let (queue, name) = new_queue(h, aws).await;
-        for operation in ["SendMessageBatch", "ReceiveMessage", "ChangeMessageVisibilityBatch", "DeleteMessageBatch", "GetQueueAttributes"] {
+        for operation in ["SendMessageBatch", "ReceiveMessage", "ChangeMessageVisibilityBatch", "DeleteMessageBatch", "GetQueueAttributes"]
+        {
             proxy.next(operation, [THROTTLED, BROKEN, Fault::Late(Duration::from_millis(200))]);
         }
         queue.send(&name, numbered(3)).await.unwrap();
@@ -232,7 +233,8 @@ fn what_others_send_is_delivered_as_it_is() {
 fn text_and_bytes_of_all_kinds_pass_the_engine() {
     through_proxy("text_and_bytes_of_all_kinds_pass_the_engine", async |h, aws, _proxy| {
         let (queue, name) = new_queue(h, aws).await;
-        let bodies: [&[u8]; 6] = [b"", b"plain", "\u{1F30A} \u{FFFD} \u{E000}".as_bytes(), "\u{FFFE}".as_bytes(), b"a\r\nb\x0b", b"\xff\x00"];
+        let bodies: [&[u8]; 6] =
+            [b"", b"plain", "\u{1F30A} \u{FFFD} \u{E000}".as_bytes(), "\u{FFFE}".as_bytes(), b"a\r\nb\x0b", b"\xff\x00"];
         queue.send(&name, bodies.iter().map(|b| NewMessage::now(b.to_vec())).collect()).await.unwrap();
         let got: BTreeSet<_> = drain(&queue, &name).await.into_iter().map(|d| d.body.to_vec()).collect();
         assert_eq!(got, bodies.iter().map(|b| b.to_vec()).collect());
@@ -289,6 +291,31 @@ fn chosen_dead_letters_are_redriven_and_the_rest_is_given_back() {
         assert_eq!(revived.iter().map(|d| &d.id).collect::<BTreeSet<_>>(), [&ids[3], &ids[7]].into());
         assert!(revived.iter().all(|d| d.receives == 1));
         assert_eq!(queue.browse(&dead, 100).await.unwrap().len(), 10, "the rest can be seen at once");
+    });
+}
+
+#[test]
+fn a_check_finds_the_services_and_says_when_it_is_not_let_in() {
+    use tidemill_blocks::check::Found;
+    through_proxy("a_check_finds_the_services_and_says_when_it_is_not_let_in", async |h, aws, proxy| {
+        let name = h.name("t");
+        aws.table().ensure(&name).await.unwrap();
+        let found = aws.check(true).await;
+        for what in ["AWS credentials", "SQS queues", "DynamoDB tables"] {
+            let finding = found.iter().find(|f| f.what == what).unwrap();
+            assert_eq!(finding.found, Found::Ready, "{finding:?}");
+        }
+        assert!(found.iter().all(|f| !f.what.contains(&name)), "nothing is wrong with a table that we made: {found:?}");
+        assert!(found.iter().any(|f| f.what.contains("tidemill-test")), "the bucket is looked for: {found:?}");
+        proxy.next("ListTables", [EXPIRED]);
+        let found = aws.check(false).await;
+        let tables = found.iter().find(|f| f.what == "DynamoDB tables").unwrap();
+        assert!(tables.found == Found::Denied && tables.note.contains("renew"), "{tables:?}");
+
+        let wrong = AwsSettings { access_key: Some("AKIAUNKNOWN".to_owned()), ..settings(&proxy.endpoint()) };
+        let found = Aws::connect(wrong, h.env().clone()).await.unwrap().check(true).await;
+        assert_eq!(found.len(), 1, "without credentials nothing else is asked: {found:?}");
+        assert_eq!(found[0].found, Found::Denied, "{found:?}");
     });
 }
 

@@ -210,7 +210,11 @@ mod tests {
     #[test]
     fn failures_are_told_apart() {
         let entry = |id: &str, code: &str, ours| BatchResultErrorEntry::builder().id(id).code(code).sender_fault(ours).build().unwrap();
-        let failed = Failed::read(vec![entry("0", "ReceiptHandleIsInvalid", true), entry("3", "InternalError", false), entry("4", "Throttled", true)]);
+        let failed = Failed::read(vec![
+            entry("0", "ReceiptHandleIsInvalid", true),
+            entry("3", "InternalError", false),
+            entry("4", "Throttled", true),
+        ]);
         assert_eq!(failed.ours.iter().map(|(p, _)| *p).collect::<Vec<_>>(), [0]);
         assert_eq!(failed.theirs.iter().map(|(p, _)| *p).collect::<Vec<_>>(), [3, 4]);
     }

@@ -89,7 +89,8 @@ pub(super) async fn redrive(q: &SqsQueue, from: &str, which: &Redrive, to: Optio
         if fresh.is_empty() {
             break Ok(());
         }
-        let (chosen, rest): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|m| wanted.as_ref().is_none_or(|w| w.contains(m.envelope.id.as_str())));
+        let (chosen, rest): (Vec<_>, Vec<_>) =
+            fresh.into_iter().partition(|m| wanted.as_ref().is_none_or(|w| w.contains(m.envelope.id.as_str())));
         kept.extend(handles(&rest));
         if let Some(wanted) = &mut wanted {
             for m in &chosen {

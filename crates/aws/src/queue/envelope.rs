@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn what_others_sent_is_not_an_envelope() {
-        for foreign in ["", "hello", "{\"Records\":[]}", "tidemill1 a", "tidemill1 a b c d t\nx", "tidemill1 a 1 0 q z\nx", "tidemill1 a 1 0 q b\n!!"] {
+        for foreign in
+            ["", "hello", "{\"Records\":[]}", "tidemill1 a", "tidemill1 a b c d t\nx", "tidemill1 a 1 0 q z\nx", "tidemill1 a 1 0 q b\n!!"]
+        {
             assert_eq!(Envelope::open(foreign), None, "{foreign}");
         }
     }

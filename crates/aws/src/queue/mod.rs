@@ -180,7 +180,8 @@ impl SqsQueue {
         }
         let failed = |e| Error::context(e, format!("find what queue `{physical}` stands for"));
         let url = self.inner.sqs.get_queue_url().queue_name(physical).send().await.map_err(|e| failed(error("find it", e)))?;
-        let tags = self.inner.sqs.list_queue_tags().set_queue_url(url.queue_url).send().await.map_err(|e| failed(error("read its tags", e)))?;
+        let tags =
+            self.inner.sqs.list_queue_tags().set_queue_url(url.queue_url).send().await.map_err(|e| failed(error("read its tags", e)))?;
         Ok(tags.tags.and_then(|mut tags| tags.remove(names::NAME_TAG)))
     }
 

@@ -8,10 +8,10 @@ use tidemill_base::{Result, Timestamp};
 use tidemill_blocks::queue::{Delivery, MessageId, ReceiptOutcome, Receive};
 use tidemill_runtime::Stopwatch;
 
+use super::SqsQueue;
 use super::batches::{self, BATCH, IN_FLIGHT};
 use super::envelope::Envelope;
 use super::receipts::{Handle, seconds};
-use super::SqsQueue;
 use crate::error::error;
 
 /// A message as received.

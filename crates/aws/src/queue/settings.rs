@@ -21,7 +21,9 @@ pub(super) type Attributes = HashMap<Name, String>;
 pub(super) fn check(queue: &str, settings: &QueueSettings) -> Result<()> {
     match settings.max_receives {
         Some(n) if !(1..=MAX_RECEIVES).contains(&n) => {
-            return Err(Error::invalid(format!("queue `{queue}` cannot have max_receives {n}; take 1 to {MAX_RECEIVES}, or none for no limit")));
+            return Err(Error::invalid(format!(
+                "queue `{queue}` cannot have max_receives {n}; take 1 to {MAX_RECEIVES}, or none for no limit"
+            )));
         }
         _ => {}
     }
@@ -29,10 +31,15 @@ pub(super) fn check(queue: &str, settings: &QueueSettings) -> Result<()> {
         return Err(Error::invalid(format!("queue `{queue}` cannot be its own dead-letter queue; name another")));
     }
     if settings.max_receives.is_some() != settings.dead_letter.is_some() {
-        return Err(Error::invalid(format!("queue `{queue}`: SQS takes max_receives and dead_letter together or not at all; set both or neither")));
+        return Err(Error::invalid(format!(
+            "queue `{queue}`: SQS takes max_receives and dead_letter together or not at all; set both or neither"
+        )));
     }
     if !RETENTION.contains(&settings.retention.as_secs()) {
-        return Err(Error::invalid(format!("queue `{queue}` cannot keep messages for {:?}; SQS takes 60 s to 14 days", settings.retention)));
+        return Err(Error::invalid(format!(
+            "queue `{queue}` cannot keep messages for {:?}; SQS takes 60 s to 14 days",
+            settings.retention
+        )));
     }
     Ok(())
 }

@@ -93,7 +93,7 @@ fn request(t: &DynamoTable, write: &Write) -> Result<WriteRequest> {
     let request = WriteRequest::builder();
     Ok(match &write.change {
         Change::Put { value, expires_at } => {
-            let item: HashMap<_, _> = item_out(&write.key, value, t.versions.next(0), *expires_at)?;
+            let item: HashMap<_, _> = item_out(&write.key, value, t.versions().next(0), *expires_at)?;
             request.put_request(PutRequest::builder().set_item(Some(item)).build().map_err(made)?).build()
         }
         Change::Delete | Change::Check => {

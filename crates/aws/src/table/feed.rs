@@ -74,7 +74,9 @@ impl Place {
         if cursor.0.is_empty() {
             return Ok(None);
         }
-        let wrong = |e| Error::invalid(format!("`{}` is not a place in this feed; use one that the feed gave", shortened(&cursor.0))).with_source(e);
+        let wrong = |e| {
+            Error::invalid(format!("`{}` is not a place in this feed; use one that the feed gave", shortened(&cursor.0))).with_source(e)
+        };
         serde_json::from_str(&cursor.0).map(Some).map_err(wrong)
     }
 
@@ -151,16 +153,16 @@ pub(super) async fn end(t: &DynamoTable, table: &str) -> Result<Cursor> {
 async fn end_of(t: &DynamoTable, stream: &str, shard: &str, now: Timestamp) -> Result<At> {
     let called = Stopwatch::start();
     loop {
-        let known = match t.tails.get(shard) {
+        let known = match t.tails().get(shard) {
             Some(known) => known,
             None => match iterator(&t.inner, stream, shard, &From::Newest).await? {
-                Some(newest) => t.tails.begin(shard, None, newest),
+                Some(newest) => t.tails().begin(shard, None, newest),
                 None => return Ok(At { since: Some(now), ..At::default() }),
             },
         };
         let mut tail = known.lock().await;
         // Of many that call at once all but the first are content with what the second asks.
-        if tail.refresh(&t.inner, &t.tails, stream, shard, called.elapsed()).await? {
+        if tail.refresh(&t.inner, t.tails(), stream, shard, called.elapsed()).await? {
             let (mark, iterator) = (tail.end(), tail.iterator().cloned());
             let after = tail.number_before(mark.1);
             let since = Some(now).filter(|_| after.is_none());
@@ -215,17 +217,17 @@ async fn step(t: &DynamoTable, stream: &str, shard: &str, at: &mut At, max: usiz
     let wanted = changes.into_iter().filter(|c| since.is_none_or(|since| c.second >= since));
     let entries: Vec<FeedEntry> = wanted.filter_map(|c| c.entry).collect();
     for entry in &entries {
-        t.versions.saw(entry.version);
+        t.versions().saw(entry.version);
     }
     Ok(entries)
 }
 
 /// What the shard's tail has behind the place; `None` when the place is not in a tail.
 async fn shared(t: &DynamoTable, stream: &str, shard: &str, at: &mut At, max: usize) -> Result<Option<Vec<Change>>> {
-    let Some(tail) = t.tails.get(shard) else { return Ok(None) };
+    let Some(tail) = t.tails().get(shard) else { return Ok(None) };
     let mut tail = tail.lock().await;
     let Some(place) = tail.find(at.mark, at.after.as_deref()) else { return Ok(None) };
-    if place == tail.end().1 && !tail.refresh(&t.inner, &t.tails, stream, shard, PAUSE).await? {
+    if place == tail.end().1 && !tail.refresh(&t.inner, t.tails(), stream, shard, PAUSE).await? {
         return Ok(None);
     }
     let Some(place) = tail.find(at.mark, at.after.as_deref()) else { return Ok(None) };
@@ -254,9 +256,9 @@ async fn alone(t: &DynamoTable, stream: &str, shard: &str, at: &mut At, max: usi
     at.ended = next.is_none();
     if let Some(next) = &next
         && changes.is_empty()
-        && t.tails.get(shard).is_none()
+        && t.tails().get(shard).is_none()
     {
-        let tail = t.tails.begin(shard, at.after.clone(), next.clone());
+        let tail = t.tails().begin(shard, at.after.clone(), next.clone());
         let tail = tail.lock().await;
         // Unless another follower has begun one elsewhere meanwhile.
         at.mark = Some(tail.end()).filter(|mark| mark.1 == 0 && tail.iterator() == Some(next));
@@ -275,7 +277,9 @@ async fn locate(t: &DynamoTable, stream: &str, shard: &str, at: &At) -> Result<S
 }
 
 fn forgotten(stream: &str) -> Error {
-    Error::invalid(format!("the cursor's place in stream `{stream}` is older than the 24 hours kept; read the table, then follow from `feed_end`"))
+    Error::invalid(format!(
+        "the cursor's place in stream `{stream}` is older than the 24 hours kept; read the table, then follow from `feed_end`"
+    ))
 }
 
 #[cfg(test)]
@@ -292,7 +296,8 @@ mod tests {
 
     #[test]
     fn it_begins_with_the_oldest_shards_and_goes_on_to_their_children() {
-        let shards = [shard("a", Some("forgotten"), true), shard("b", None, false), shard("c", Some("a"), true), shard("d", Some("c"), false)];
+        let shards =
+            [shard("a", Some("forgotten"), true), shard("b", None, false), shard("c", Some("a"), true), shard("d", Some("c"), false)];
         let mut place = Place::default();
         place.follow(&shards);
         assert_eq!(ids(&place), ["a", "b"]);

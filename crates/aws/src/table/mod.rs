@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidemill_base::{Error, ErrorKind, Result};
+use tidemill_base::{Env, Error, ErrorKind, Result};
 use tidemill_blocks::table::{
     Change, Condition, Cursor, FeedPage, Item, Key, MAX_TRANSACTION, Page, Range, Table, Write, check_distinct, check_key, check_name,
     check_unconditional, check_writes,
@@ -52,12 +52,7 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 impl Aws {
     /// The table block on DynamoDB.
     pub fn table(&self) -> Arc<dyn Table> {
-        Arc::new(DynamoTable {
-            versions: Versions::new(self.inner.env.clone()),
-            inner: self.inner.clone(),
-            streams: Mutex::default(),
-            tails: Tails::new(&self.inner.env),
-        })
+        Arc::new(DynamoTable { inner: self.inner.clone() })
     }
 }
 
@@ -65,10 +60,21 @@ impl Aws {
 #[derive(Debug)]
 pub(crate) struct DynamoTable {
     inner: Arc<Inner>,
+}
+
+/// What all of a process's [`DynamoTable`]s share.
+#[derive(Debug)]
+pub(crate) struct Shared {
     versions: Versions,
     /// The stream of each table whose feed was asked for.
     streams: Mutex<BTreeMap<String, String>>,
     tails: Tails,
+}
+
+impl Shared {
+    pub(crate) fn new(env: &Env) -> Self {
+        Self { versions: Versions::new(env.clone()), streams: Mutex::default(), tails: Tails::new(env) }
+    }
 }
 
 impl DynamoTable {
@@ -89,7 +95,7 @@ impl DynamoTable {
 
     /// Notes the item's version; the item itself unless it has expired.
     fn seen(&self, item: Item) -> Option<Item> {
-        self.versions.saw(item.version);
+        self.versions().saw(item.version);
         Some(item).filter(|i| is_live(i, self.inner.env.now()))
     }
 
@@ -104,8 +110,16 @@ impl DynamoTable {
         Ok(item)
     }
 
+    fn versions(&self) -> &Versions {
+        &self.inner.table.versions
+    }
+
+    fn tails(&self) -> &Tails {
+        &self.inner.table.tails
+    }
+
     fn streams(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.table.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,7 +160,8 @@ impl Table for DynamoTable {
         let physical = self.physical(table)?;
         // A check of nothing is nothing; DynamoDB would refuse it.
         let counted = writes.len();
-        let kept: Vec<usize> = (0..counted).filter(|&i| !(writes[i].change == Change::Check && writes[i].condition == Condition::Any)).collect();
+        let kept: Vec<usize> =
+            (0..counted).filter(|&i| !(writes[i].change == Change::Check && writes[i].condition == Condition::Any)).collect();
         let mut at = 0;
         writes.retain(|_| {
             at += 1;

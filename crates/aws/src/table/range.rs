@@ -102,11 +102,8 @@ fn last_sort(table: &str, last: &Attributes) -> Result<Bytes> {
 
 /// The range behind `last`, if anything can be there.
 fn following(range: Range, last: Bytes) -> Option<Range> {
-    let next = if range.reverse {
-        Range { until: Some(last), ..range }
-    } else {
-        Range { from: Bytes::from([&last[..], &[0]].concat()), ..range }
-    };
+    let next =
+        if range.reverse { Range { until: Some(last), ..range } } else { Range { from: Bytes::from([&last[..], &[0]].concat()), ..range } };
     Some(next).filter(|next| next.until.as_ref().is_none_or(|until| *until > next.from))
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::describe_table::DescribeTableError;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, StreamSpecification, StreamViewType, TableDescription,
-    TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, StreamSpecification, StreamViewType,
+    TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
 use tidemill_base::{Error, ErrorKind, Result};
 use tidemill_runtime::{Stopwatch, sleep};
@@ -70,7 +70,9 @@ async fn wait(inner: &Inner, physical: &str) -> Result<()> {
             return Ok(());
         }
         if waited.elapsed() > MADE_WITHIN {
-            return Err(Error::unavailable(format!("DynamoDB table `{physical}` is not active after {MADE_WITHIN:?}; look at it in the console")));
+            return Err(Error::unavailable(format!(
+                "DynamoDB table `{physical}` is not active after {MADE_WITHIN:?}; look at it in the console"
+            )));
         }
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(2));
@@ -85,15 +87,21 @@ async fn expire(inner: &Inner, physical: &str) -> Result<()> {
     if matches!(status, Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)) {
         return Ok(());
     }
-    let how = TimeToLiveSpecification::builder().attribute_name(EXPIRY).enabled(true).build();
-    let how = how.map_err(|e| Error::internal("a table's expiry lacks a field").with_source(e))?;
-    match inner.dynamo.update_time_to_live().table_name(physical).time_to_live_specification(how).send().await {
-        Ok(_) => Ok(()),
-        Err(e) => match error(format!("set the expiry of DynamoDB table `{physical}`"), e) {
-            // Set by somebody else in between; it cannot be set twice.
-            e if e.kind() == ErrorKind::Invalid && e.message().contains("already") => Ok(()),
-            e if e.kind() == ErrorKind::Unavailable => Ok(tracing::warn!("{}", e.chain())),
-            e => Err(e),
-        },
+    let mut attempt = 0;
+    loop {
+        let how = TimeToLiveSpecification::builder().attribute_name(EXPIRY).enabled(true).build();
+        let how = how.map_err(|e| Error::internal("a table's expiry lacks a field").with_source(e))?;
+        let Err(e) = inner.dynamo.update_time_to_live().table_name(physical).time_to_live_specification(how).send().await else {
+            return Ok(());
+        };
+        let e = error(format!("set the expiry of DynamoDB table `{physical}`"), e);
+        // Somebody else has set it in between; DynamoDB takes no second word for an hour.
+        if e.kind() == ErrorKind::Invalid && ["already", "multiple times"].iter().any(|said| e.message().contains(said)) {
+            return Ok(());
+        }
+        attempt += 1;
+        if e.kind() != ErrorKind::Unavailable || !inner.pause(attempt).await {
+            return Err(e);
+        }
     }
 }

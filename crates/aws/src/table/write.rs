@@ -54,7 +54,7 @@ pub(super) async fn one(t: &DynamoTable, table: &str, physical: &str, write: &Wr
                     Some(item) if is_ours(write, version, &item) => Ok(version),
                     // Writing again over whatever is there is what an unconditional write means.
                     _ if write.condition == Condition::Any => {
-                        version = t.versions.next(stored.map_or(version, |i| i.version));
+                        version = t.versions().next(stored.map_or(version, |i| i.version));
                         unclear = false;
                         continue;
                     }
@@ -69,7 +69,7 @@ pub(super) async fn one(t: &DynamoTable, table: &str, physical: &str, write: &Wr
                     return Err(conflict(table, write));
                 }
                 // Only the version was too low: another client's clock is ahead.
-                version = t.versions.next(stored.map_or(version, |i| i.version));
+                version = t.versions().next(stored.map_or(version, |i| i.version));
                 Error::unavailable(format!("write to table `{table}`: other clients' clocks run ahead of ours again and again"))
             }
             Tried::Passing(e) => e,
@@ -92,8 +92,8 @@ fn is_ours(write: &Write, version: u64, stored: &Item) -> bool {
 /// The version to try first: a put over a known version must be above it.
 fn first_version(t: &DynamoTable, write: &Write) -> u64 {
     match (&write.change, write.condition) {
-        (Change::Put { .. }, Condition::Version(was)) => t.versions.next(was),
-        (Change::Put { .. }, _) => t.versions.next(0),
+        (Change::Put { .. }, Condition::Version(was)) => t.versions().next(was),
+        (Change::Put { .. }, _) => t.versions().next(0),
         _ => 0,
     }
 }
@@ -151,7 +151,7 @@ async fn delete(t: &DynamoTable, table: &str, physical: &str, write: &Write, now
     match asked.send().await {
         Ok(done) => {
             if let Some(Ok(old)) = done.attributes.map(|old| item_in(physical, old)) {
-                t.versions.saw(old.version);
+                t.versions().saw(old.version);
             }
             Tried::Done
         }
@@ -169,7 +169,7 @@ fn refused_by(t: &DynamoTable, physical: &str, stored: Option<Attributes>) -> Tr
     match stored.filter(|s| !s.is_empty()).map(|s| item_in(physical, s)).transpose() {
         Ok(item) => {
             if let Some(item) = &item {
-                t.versions.saw(item.version);
+                t.versions().saw(item.version);
             }
             Tried::Refused(item)
         }
@@ -233,8 +233,10 @@ pub(super) async fn all(t: &DynamoTable, table: &str, physical: &str, writes: &[
             Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => {
                 let reasons = canceled.cancellation_reasons().to_vec();
                 outbid(t, table, physical, writes, &reasons, &mut versions, now)?;
-                Error::unavailable(format!("transaction on table `{table}`: other transactions on the same items come first again and again"))
-                    .with_source(e)
+                Error::unavailable(format!(
+                    "transaction on table `{table}`: other transactions on the same items come first again and again"
+                ))
+                .with_source(e)
             }
             Some(inner) if inner.code() == Some("TransactionInProgressException") => error(format!("transaction on table `{table}`"), e),
             _ => return Err(named(table, error(format!("transaction on table `{table}`"), e))),
@@ -264,7 +266,7 @@ fn outbid(
                 if !matches!(write.change, Change::Put { .. }) || !holds(write.condition, stored.as_ref(), now) {
                     return Err(conflict(table, write));
                 }
-                *version = t.versions.next(stored.map_or(*version, |i| i.version));
+                *version = t.versions().next(stored.map_or(*version, |i| i.version));
             }
             Some("ValidationError") => {
                 return Err(Error::invalid(format!(

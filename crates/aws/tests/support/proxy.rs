@@ -118,7 +118,9 @@ async fn serve(mut client: TcpStream, engine: &str, plan: &Mutex<Plan>) -> io::R
         };
         match fault {
             Fault::Cut => return Ok(()),
-            Fault::Refused(status, code) => answer(&mut client, status, &format!(r#"{{"__type":"{code}","message":"{code} by the test"}}"#)).await?,
+            Fault::Refused(status, code) => {
+                answer(&mut client, status, &format!(r#"{{"__type":"{code}","message":"{code} by the test"}}"#)).await?
+            }
             Fault::EntriesFailed => answer(&mut client, 200, &failed_entries(&operation, &request.body)).await?,
             Fault::AnswerLost => {
                 forward(engine, &request).await?;
