@@ -122,7 +122,7 @@ impl Audit {
     /// Up to `max` lines before the line `before` (or the newest), of `user` or of everybody, the newest first.
     pub async fn read(&self, user: Option<&str>, before: Option<&str>, max: u32) -> Result<Vec<Entry>> {
         let sql = "SELECT id, at_us, user_name, token_id, action, target, outcome, address, request_id FROM audit_log
-                   WHERE ($1 IS NULL OR user_name = $1) AND ($2 IS NULL OR id < $2) ORDER BY id DESC LIMIT $3";
+                   WHERE (CAST($1 AS TEXT) IS NULL OR user_name = $1) AND (CAST($2 AS TEXT) IS NULL OR id < $2) ORDER BY id DESC LIMIT $3";
         let rows = self.ledger.query(sql, vec![user.into(), before.into(), max.into()]).await?;
         rows.iter().map(entry).collect()
     }

@@ -2,6 +2,8 @@
 //! `tidemill.toml`, as `TIDEMILL_SECTION_KEY`, or by a flag. An empty text means "not set", since every key has to have a value to be
 //! known.
 
+mod drivers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,12 +13,20 @@ use serde::{Deserialize, Serialize, Serializer};
 use tidemill_base::{ByteSize, Error, HumanDuration, Result};
 use tidemill_runtime::LogFormat;
 
+pub use drivers::{AwsSection, DatabaseUrl, Driver, DriversSection, FleetDriver, Plan, PostgresSection, shown};
+
 /// Everything.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ServerConfig {
     /// Where it listens and keeps its data.
     pub server: ServerSection,
+    /// Which engine stands behind each block.
+    pub drivers: DriversSection,
+    /// The database, for the drivers that need one.
+    pub postgres: PostgresSection,
+    /// AWS, for the drivers that need it.
+    pub aws: AwsSection,
     /// Certificates.
     pub tls: TlsSection,
     /// Sessions and tokens.
@@ -183,8 +193,10 @@ impl Default for ObjectsSection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct FleetSection {
-    /// Local workers: `MIN..MAX`, or one number for just so many.
+    /// Workers of class `default`: `MIN..MAX`, or one number for just so many.
     pub workers: String,
+    /// The program that starts and stops workers, for `drivers.fleet = "command"`.
+    pub command: PathBuf,
     /// Tasks that one local worker runs at once; zero: as many as the machine has processors.
     pub slots: u32,
     /// Memory that one local worker has for tasks; zero: three quarters of the machine's.
@@ -227,6 +239,7 @@ impl Default for FleetSection {
     fn default() -> Self {
         Self {
             workers: "0..1".to_owned(),
+            command: PathBuf::new(),
             slots: 0,
             memory: ByteSize(0),
             target: seconds(60),
@@ -315,8 +328,32 @@ impl ServerConfig {
         parse_address("server.listen", &self.server.listen)
     }
 
+    /// Which driver each block has, checked with what the drivers need to be told.
+    pub fn plan(&self) -> Result<Plan> {
+        let plan = self.drivers.plan()?;
+        if plan.uses(Driver::Postgres) {
+            self.postgres.check()?;
+        }
+        if plan.uses(Driver::Aws) {
+            self.aws.check(&plan)?;
+        }
+        if plan.fleet == FleetDriver::Command && self.fleet.command.as_os_str().is_empty() {
+            return Err(Error::invalid(
+                "fleet.command is not set and drivers.fleet is `command`; name the program that starts and stops workers",
+            ));
+        }
+        if plan.grants == Driver::Aws && !self.server.s3_listen.is_empty() {
+            return Err(Error::invalid(
+                "server.s3-listen is set and drivers.grants is `aws`; clients with a credential of STS speak to S3 itself: leave out \
+                 server.s3-listen, or set drivers.grants to `postgres`",
+            ));
+        }
+        Ok(plan)
+    }
+
     /// What can be found wrong before anything is started.
     pub fn check(&self) -> Result<()> {
+        self.plan()?;
         self.listen()?;
         for (key, address) in [("server.sql-listen", &self.server.sql_listen), ("server.s3-listen", &self.server.s3_listen)] {
             if !address.is_empty() {

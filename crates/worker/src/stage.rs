@@ -142,6 +142,9 @@ mod tests {
         assert!(e.message().contains("`PW`") && e.message().contains("`NO`"), "{e}");
         let e = resolve("PW", SecretRef::Env("TIDEMILL_TOKEN".into())).unwrap_err();
         assert!(e.message().contains("worker's own"), "{e}");
+        let (own, secrets) = (["AWS_".to_owned()], BTreeMap::from([("KEY".to_owned(), SecretRef::Env("AWS_SECRET_ACCESS_KEY".into()))]));
+        let e = resolve_secrets(&secrets, &own, |_| Some("hunter2".into())).unwrap_err();
+        assert!(e.message().contains("worker's own"), "what a worker on engines reaches them with is not for jobs: {e}");
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secret");
         std::fs::write(&file, "s3cret\n").unwrap();

@@ -41,6 +41,12 @@ impl Call {
         self
     }
 
+    /// With these variables.
+    pub fn envs(mut self, variables: &[(String, String)]) -> Self {
+        self.command.envs(variables.iter().cloned());
+        self
+    }
+
     /// In this folder.
     pub fn within(mut self, folder: &Path) -> Self {
         self.command.current_dir(folder);

@@ -18,6 +18,7 @@
 
 mod binary;
 mod call;
+mod engine;
 mod http;
 mod outcome;
 mod patience;
@@ -29,6 +30,7 @@ mod worker;
 
 pub use binary::binary;
 pub use call::{Call, Running};
+pub use engine::Engine;
 pub use http::{Answer, Http};
 pub use outcome::Outcome;
 pub use patience::{PATIENCE, eventually, pause, within};

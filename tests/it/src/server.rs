@@ -30,11 +30,13 @@ pub struct Options {
     pub data: Option<PathBuf>,
     /// Further arguments.
     pub args: Vec<String>,
+    /// Variables of its environment.
+    pub variables: Vec<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workers: "1..2", slots: 2, s3: false, tls: false, data: None, args: Vec::new() }
+        Self { workers: "1..2", slots: 2, s3: false, tls: false, data: None, args: Vec::new(), variables: Vec::new() }
     }
 }
 
@@ -83,7 +85,7 @@ impl Server {
         if o.tls {
             command.arg("--tls-generate");
         }
-        command.args(&o.args);
+        command.args(&o.args).envs(o.variables.iter().cloned());
         command
     }
 

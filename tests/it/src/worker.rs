@@ -1,5 +1,6 @@
 //! Workers that a test starts beside those of the server.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -34,16 +35,29 @@ impl Worker {
 
     /// As [`Worker::start_in`], with these variables.
     pub fn start_with(server: &Server, id: &str, scratch: PathBuf, args: &[&str], variables: &[(String, String)]) -> Self {
+        let mut reach: Vec<OsString> = ["--manager", server.url(), "--token-file"].map(OsString::from).into();
+        reach.push(server.data().join("worker-token").into());
+        if let Some(ca) = server.ca_file() {
+            reach.extend(["--ca".into(), ca.into()]);
+        }
+        reach.extend(args.iter().map(OsString::from));
+        Self::spawn(server, id, scratch, &reach, variables)
+    }
+
+    /// Starts a worker that speaks to the engines in these variables and to no manager, and waits until the server lists it.
+    pub fn start_on_engines(server: &Server, id: &str, args: &[&str], variables: &[(String, String)]) -> Self {
+        let scratch = server.folder().join("outside").join(id);
+        let all: Vec<OsString> = std::iter::once("--drivers").chain(args.iter().copied()).map(OsString::from).collect();
+        Self::spawn(server, id, scratch, &all, variables)
+    }
+
+    fn spawn(server: &Server, id: &str, scratch: PathBuf, args: &[OsString], variables: &[(String, String)]) -> Self {
         fs::create_dir_all(&scratch).expect("a folder for the worker can be made");
         let log = server.folder().join(format!("worker-{id}.log"));
         let file = || File::options().create(true).append(true).open(&log).expect("a log can be opened");
         let mut command = Command::new(binary());
         processes::forget_settings(&mut command);
-        command.args(["worker", "--manager", server.url(), "--id", id, "--token-file"]).arg(server.data().join("worker-token"));
-        command.arg("--scratch").arg(&scratch).args(args).envs(variables.iter().cloned());
-        if let Some(ca) = server.ca_file() {
-            command.arg("--ca").arg(ca);
-        }
+        command.args(["worker", "--id", id, "--scratch"]).arg(&scratch).args(args).envs(variables.iter().cloned());
         command.stdin(Stdio::null()).stdout(file()).stderr(file());
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn().expect("a worker starts");

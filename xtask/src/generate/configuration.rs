@@ -11,13 +11,17 @@ use super::clean;
 use crate::programs::output;
 
 /// Where the settings are declared, a struct a section.
-const SOURCE: &str = "crates/server/src/config.rs";
+const SOURCES: [&str; 2] = ["crates/server/src/config.rs", "crates/server/src/config/drivers.rs"];
 
 /// A page with a table for each section.
 pub(super) fn reference(program: &Path, root: &Path) -> Result<String> {
     let listing = output(clean(Command::new(program)).args(["config", "--defaults", "--output", "json"]))?;
-    let source = std::fs::read_to_string(root.join(SOURCE)).with_context(|| format!("read {SOURCE}"))?;
-    page(&listing, &meanings(&source))
+    let mut found = BTreeMap::new();
+    for file in SOURCES {
+        let source = std::fs::read_to_string(root.join(file)).with_context(|| format!("read {file}"))?;
+        found.extend(meanings(&source));
+    }
+    page(&listing, &found)
 }
 
 fn page(listing: &str, meanings: &BTreeMap<String, String>) -> Result<String> {
@@ -31,7 +35,7 @@ fn page(listing: &str, meanings: &BTreeMap<String, String>) -> Result<String> {
     for row in &listing {
         let text = |name: &str| row[name].as_str().with_context(|| format!("a setting without `{name}`"));
         let (key, variable) = (text("key")?, text("variable")?);
-        let Some(meaning) = meanings.get(key) else { bail!("{SOURCE} has no docs for the setting `{key}`") };
+        let Some(meaning) = meanings.get(key) else { bail!("{} have no docs for the setting `{key}`", SOURCES.join(" and ")) };
         let (of, name) = key.split_once('.').with_context(|| format!("the setting `{key}` has no section"))?;
         if of != section {
             page.push_str(&format!("\n## `[{of}]`\n\n| key | default | meaning | variable |\n| --- | --- | --- | --- |\n"));

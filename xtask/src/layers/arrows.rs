@@ -75,6 +75,7 @@ pub(crate) const ARROWS: &[Arrow] = &[
     always("tidemill-server", "tidemill-blocks", "what it assembles"),
     always("tidemill-server", "tidemill-embedded", "assembly of drivers"),
     always("tidemill-server", "tidemill-aws", "assembly of drivers"),
+    always("tidemill-server", "tidemill-postgres", "assembly of drivers"),
     always("tidemill-server", "tidemill-remote", "the listening end of the workers' wire"),
     always("tidemill-server", "tidemill-batch", "a system it serves"),
     always("tidemill-server", "tidemill-query", "SQL over HTTP and the PostgreSQL wire"),

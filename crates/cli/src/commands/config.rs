@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tidemill_base::Result;
 use tidemill_runtime::{Layers, Origin};
-use tidemill_server::config::ServerConfig;
+use tidemill_server::config::{ServerConfig, shown};
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -30,12 +30,19 @@ impl Config {
         } else {
             super::serve::options(cx, self.config, Vec::new()).layers()?
         };
-        cx.show(&Listing(layers.listing())).map(|()| Exit::Success)
+        cx.show(&Listing::of(&layers)).map(|()| Exit::Success)
     }
 }
 
 /// Keys, values and origins.
 struct Listing(Vec<(String, String, Origin)>);
+
+impl Listing {
+    /// Everything but passwords.
+    fn of(layers: &Layers) -> Self {
+        Self(layers.listing().into_iter().map(|(key, value, from)| (key.clone(), shown(&key, &value), from)).collect())
+    }
+}
 
 fn origin(origin: &Origin) -> String {
     match origin {
@@ -77,9 +84,21 @@ mod tests {
 
     #[test]
     fn every_default_is_listed_with_its_variable() {
-        let listing = Listing(Layers::defaults(&ServerConfig::default()).unwrap().listing());
+        let listing = Listing::of(&Layers::defaults(&ServerConfig::default()).unwrap());
         assert!(listing.table().contains("TIDEMILL_SERVER_LISTEN"), "{}", listing.table());
         assert!(listing.quiet().contains("server.listen = \"127.0.0.1:8080\""), "{}", listing.quiet());
         assert_eq!(listing.json()[0]["from"], "default");
+    }
+
+    #[test]
+    fn passwords_are_not_shown_wherever_they_come_from() {
+        let defaults = Layers::defaults(&ServerConfig::default()).unwrap();
+        let file = defaults.clone().file("t", "[postgres]\nurl = 'postgres://ada:hunter2@db/mill'").unwrap();
+        let variable = defaults.env([("TIDEMILL_POSTGRES_URL".to_owned(), "postgres://ada:hunter2@db/mill".to_owned())]).unwrap();
+        for layers in [file, variable] {
+            let listing = Listing::of(&layers);
+            let all = format!("{}{}{}", listing.table(), listing.quiet(), listing.json());
+            assert!(!all.contains("hunter2") && all.contains("postgres://ada:***@db/mill"), "{all}");
+        }
     }
 }

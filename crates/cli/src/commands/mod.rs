@@ -1,6 +1,7 @@
 //! The commands: one file each.
 
 mod batch;
+mod check;
 mod completions;
 mod config;
 mod credentials;
@@ -62,6 +63,8 @@ enum Command {
     Sql(sql::Sql),
     /// Show the settings of the server.
     Config(config::Config),
+    /// See whether every engine of the configuration is there.
+    Check(check::Check),
     /// Tokens that programs and people use.
     #[command(subcommand)]
     Token(token::Token),
@@ -98,6 +101,7 @@ impl Cli {
             Command::Queue(c) => c.run(&cx).await,
             Command::Sql(c) => c.run(&cx).await,
             Command::Config(c) => c.run(&cx),
+            Command::Check(c) => c.run(&cx).await,
             Command::Token(c) => c.run(&cx).await,
             Command::Credentials(c) => c.run(&cx).await,
             Command::User(c) => c.run(&cx).await,
@@ -123,6 +127,9 @@ mod tests {
         for line in [
             "serve --data d --listen 127.0.0.1:8080 --workers 0..4 --slots 2",
             "worker --manager http://a:1 --slots 4",
+            "worker --config prod.toml --manager http://a:1",
+            "worker --drivers",
+            "check --create --config prod.toml -o json",
             "batch run --input a*.jpg b.jpg --retries 2 --timeout 5m -- convert {in} -resize 50% {out}",
             "batch run --lines urls.txt --name n -- curl -o {out} {line}",
             "batch run --array -5-5 -- echo {index}",

@@ -1,38 +1,44 @@
 //! `tidemill worker`.
 
+mod blocks;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use clap::Args;
-use tidemill_base::{ByteSize, Error, ErrorKind, Result};
-use tidemill_batch::protocol::{TaskGrant, TaskGrants};
+use tidemill_base::{ByteSize, Error, Result};
 use tidemill_blocks::fleet::Offers;
-use tidemill_blocks::grants::Credential;
 use tidemill_client::Found;
-use tidemill_remote::wire::tasks::IssueCredential;
-use tidemill_remote::{Remote, RemoteSettings};
+use tidemill_remote::RemoteSettings;
 use tidemill_runtime::{Kind, LogFormat, Shutdown, Tasks, init_logs};
-use tidemill_worker::{Runners, WorkerBlocks, WorkerNode, WorkerSettings};
+use tidemill_server::ServeOptions;
+use tidemill_server::config::ServerConfig;
+use tidemill_worker::{Runners, WorkerNode, WorkerSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::serve::key_value;
 use crate::context::Context;
 use crate::exit::Exit;
 
-/// Between two tries to reach a manager that is not there yet.
-const RETRY: Duration = Duration::from_secs(2);
 /// How long the last messages of the process may take.
 const JOIN: Duration = Duration::from_secs(15);
 
-/// Take tasks from a manager and run them. SIGTERM and Ctrl-C drain it: what runs is finished or handed back.
+/// Variables through which a worker on engines gets what reaches them: no job gets those as a secret.
+const ENGINE_VARIABLES: [&str; 2] = ["AWS_", "PG"];
+
+/// Take tasks and run them: through a manager, or with --config or --drivers straight from the engines. SIGTERM and Ctrl-C drain it: what runs is finished or handed back.
 #[derive(Debug, Args)]
 pub(crate) struct Worker {
-    /// The manager's URL; the server of this machine if left out.
+    /// The manager's URL; the server of this machine if left out. With --config or --drivers, whom to ask for tasks' credentials alone.
     #[arg(long, value_name = "URL")]
     manager: Option<String>,
+    /// Take work straight from the engines that this configuration file names, without a manager in between.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The same, with the engines that variables such as TIDEMILL_DRIVERS_DEFAULT and TIDEMILL_POSTGRES_URL name.
+    #[arg(long)]
+    drivers: bool,
     /// Tasks of one CPU that it runs at once [default: as many as the machine has processors].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     slots: Option<u32>,
@@ -62,14 +68,21 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) async fn run(self, cx: &Context, log: Option<String>) -> Result<Exit> {
         init_logs(log.as_deref().unwrap_or("info"), LogFormat::Text);
-        let settings = self.settings(cx)?;
-        let manager = self.manager(cx)?;
+        let mut settings = self.settings(cx)?;
+        let engines = self.engines(cx)?;
         let shutdown = Shutdown::new();
         let tasks = Tasks::new("worker", shutdown.clone());
         follow_signals(&tasks)?;
-        let Some(remote) = reach(manager, &shutdown).await? else { return Ok(Exit::Success) };
-        let grants = Arc::new(ManagerGrants(remote.clone()));
-        let blocks = WorkerBlocks { queue: remote.queue(), table: remote.table(), objects: remote.objects(), grants: Some(grants) };
+        let found = match &engines {
+            None => blocks::of_manager(self.manager(cx)?, &shutdown).await?,
+            Some(config) => {
+                settings.own_variables.extend(ENGINE_VARIABLES.map(str::to_owned));
+                settings.region = region(config);
+                let manager = self.manager.as_ref().map(|_| self.manager(cx)).transpose()?;
+                blocks::of_engines(config, manager, &cx.env, &shutdown).await?
+            }
+        };
+        let Some(blocks) = found else { return Ok(Exit::Success) };
         tracing::info!(worker = settings.id, class = settings.class, slots = settings.offers.slots, "taking tasks");
         let node = WorkerNode::new(settings, blocks, &Runners::processes(), cx.env.clone(), tasks.clone())?;
         let outcome = node.run().await;
@@ -91,6 +104,15 @@ impl Worker {
         Ok(settings)
     }
 
+    /// The engines to take work from, if it is not the manager that is asked for it.
+    fn engines(&self, cx: &Context) -> Result<Option<ServerConfig>> {
+        if self.config.is_none() && !self.drivers {
+            return Ok(None);
+        }
+        let options = ServeOptions { config: self.config.clone(), data: cx.data.clone(), flags: Vec::new() };
+        options.config().map(Some)
+    }
+
     /// Where the manager is, from flags, then as any command finds its server.
     fn manager(&self, cx: &Context) -> Result<RemoteSettings> {
         let read = |file: &PathBuf| std::fs::read(file).map_err(|e| Error::from(e).context(format!("read {}", file.display())));
@@ -108,34 +130,6 @@ impl Worker {
         match self.ca.as_ref().map(read).transpose()?.or(found.ca) {
             Some(ca) => Ok(settings.with_ca(ca)),
             None => Ok(settings),
-        }
-    }
-}
-
-/// Tasks' credentials come from the manager.
-#[derive(Debug)]
-struct ManagerGrants(Remote);
-
-#[async_trait]
-impl TaskGrants for ManagerGrants {
-    async fn issue(&self, grant: &TaskGrant) -> Result<Credential> {
-        let TaskGrant { job, stage, range, epoch, worker, task } = grant.clone();
-        self.0.task_credential(&IssueCredential { job, stage, range, epoch, worker, task }).await
-    }
-}
-
-/// Speaks to the manager, and waits for it when it is not there yet. `None` when told to stop meanwhile.
-async fn reach(settings: RemoteSettings, shutdown: &Shutdown) -> Result<Option<Remote>> {
-    loop {
-        match Remote::connect(settings.clone()).await {
-            Ok(remote) => return Ok(Some(remote)),
-            Err(e) if e.kind() == ErrorKind::Unavailable => {
-                tracing::warn!(manager = settings.url, error = %e.chain(), "the manager cannot be reached, trying again");
-            }
-            Err(e) => return Err(e),
-        }
-        if !shutdown.sleep(RETRY).await.is_running() {
-            return Ok(None);
         }
     }
 }
@@ -181,6 +175,13 @@ fn machine_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = text.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.map_or(1 << 40, |kib| kib << 10)
+}
+
+/// The region that S3 clients of tasks are told.
+fn region(config: &ServerConfig) -> String {
+    let named = Some(config.aws.region.clone()).filter(|r| !r.is_empty());
+    let variable = |name: &str| std::env::var(name).ok().filter(|r| !r.is_empty());
+    named.or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".to_owned())
 }
 
 fn host() -> String {

@@ -1,39 +1,80 @@
-//! The embedded drivers in one data folder.
+//! The blocks of a manager, as the configuration has them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidemill_base::{Env, Error, Result};
 use tidemill_blocks::Blocks;
-use tidemill_embedded::Embedded;
+use tidemill_blocks::fleet::Fleet;
+use tidemill_embedded::fleet::command::{CommandFleet, CommandFleetSettings};
 use tidemill_embedded::fleet::{LocalFleet, LocalFleetSettings, MemberCommand};
-use tidemill_embedded::grants::{EmbeddedGrants, load_or_create_key};
-use tidemill_embedded::ledger::SqliteLedger;
 
+use super::engines::Engines;
+use super::no_fleet::NoFleet;
 use super::tokens::WORKER_TOKEN_FILE;
-use crate::config::ServerConfig;
+use crate::config::{Driver, FleetDriver, Plan, ServerConfig};
+
+/// May hold the database's password.
+const DATABASE_VARIABLE: &str = "TIDEMILL_POSTGRES_URL";
 
 /// The drivers, and the parts of them that are stopped by name.
 pub(super) struct Drivers {
     pub blocks: Blocks,
-    pub embedded: Embedded,
-    pub fleet: Arc<LocalFleet>,
+    pub plan: Plan,
+    engines: Engines,
+    local: Option<Arc<LocalFleet>>,
 }
 
 impl Drivers {
-    /// Opens the data folder. `url` is where workers find the manager, `ca` the certificate they trust, `s3` where S3 clients find
-    /// the objects.
-    pub(super) fn open(config: &ServerConfig, env: &Env, url: &str, ca: Option<PathBuf>, s3: Option<String>) -> Result<Self> {
+    /// Connects to every engine and opens what is in the data folder. `url` is where workers find this manager, `ca` the certificate they
+    /// trust, `s3` where S3 clients find the objects.
+    pub(super) async fn open(config: &ServerConfig, env: &Env, url: &str, ca: Option<PathBuf>, s3: Option<String>) -> Result<Self> {
+        let plan = config.plan()?;
         let data = &config.server.data;
-        let embedded = Embedded::open(data, env.clone())?;
-        let ledger = Arc::new(SqliteLedger::open(data.join("ledger.sqlite"), env.clone())?);
-        let key = load_or_create_key(data.join("grants.key"), env)?;
-        let grants = Arc::new(EmbeddedGrants::new(key, env.clone(), s3));
-        let fleet = Arc::new(LocalFleet::open(LocalFleetSettings::new(data.clone(), member(data, url, ca.as_deref())?), env.clone())?);
-        let blocks =
-            Blocks { objects: embedded.objects(), queue: embedded.queue(), table: embedded.table(), ledger, grants, fleet: fleet.clone() };
-        Ok(Self { blocks, embedded, fleet })
+        let mut drivers: Vec<_> = vec![plan.objects, plan.queue, plan.table];
+        drivers.extend((plan.fleet == FleetDriver::Aws).then_some(Driver::Aws));
+        // The embedded ledger and grants are files of their own, without the store.
+        drivers.extend([plan.ledger, plan.grants].into_iter().filter(|d| d.is_engine()));
+        let engines = Engines::connect(config, env, &drivers).await?;
+        let mut local = None;
+        let fleet: Arc<dyn Fleet> = match plan.fleet {
+            FleetDriver::Local => {
+                let settings = LocalFleetSettings::new(data.clone(), member(data, url, ca.as_deref())?);
+                let fleet = Arc::new(LocalFleet::open(settings, env.clone())?);
+                local = Some(Arc::clone(&fleet));
+                fleet
+            }
+            FleetDriver::None => Arc::new(NoFleet),
+            FleetDriver::Command => {
+                let settings = CommandFleetSettings::new(data.clone(), config.fleet.command.clone());
+                Arc::new(CommandFleet::open(settings, env.clone())?)
+            }
+            FleetDriver::Aws => engines.fleet(engines.table(plan.table)?, env)?,
+        };
+        let blocks = Blocks {
+            objects: engines.objects(plan.objects)?,
+            queue: engines.queue(plan.queue)?,
+            table: engines.table(plan.table)?,
+            ledger: engines.ledger(plan.ledger, data, env)?,
+            grants: engines.grants(plan.grants, data, env, s3).await?,
+            fleet,
+        };
+        Ok(Self { blocks, plan, engines, local })
+    }
+
+    /// Lets local workers finish or hand back what they have, for as long as `grace`.
+    pub(super) async fn drain(&self, grace: Duration) -> Result<()> {
+        match &self.local {
+            Some(fleet) => fleet.shutdown(grace).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Lets go of the data folder.
+    pub(super) fn close(&self) {
+        self.engines.close();
     }
 }
 
@@ -50,5 +91,7 @@ fn member(data: &Path, url: &str, ca: Option<&Path>) -> Result<MemberCommand> {
     if let Some(ca) = ca {
         args.extend(["--ca".to_owned(), path(ca)]);
     }
-    Ok(MemberCommand { program, args, env: BTreeMap::new() })
+    // They reach everything through the manager, so the database's password is not for them.
+    let env = BTreeMap::from([(DATABASE_VARIABLE.to_owned(), String::new())]);
+    Ok(MemberCommand { program, args, env })
 }

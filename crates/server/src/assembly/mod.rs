@@ -1,11 +1,19 @@
 //! Builds drivers from the configuration, hands them to the systems as traits, and puts the edges on a socket. The one place that
 //! names a driver.
 
+mod aws;
 mod blocks;
+mod check;
 mod credentials;
+mod engines;
+mod house;
+mod installation;
 mod machine;
+mod no_fleet;
 mod options;
+mod postgres;
 mod tokens;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,10 +30,12 @@ use tidemill_query::EngineSettings;
 use tidemill_runtime::{Kind, Shutdown, Tasks};
 use tokio::net::TcpListener;
 
+pub use check::{Checked, check};
 pub use options::ServeOptions;
+pub use worker::{WorkerDrivers, worker_drivers};
 
 use self::blocks::Drivers;
-use crate::config::{FleetSection, ServerConfig, parse_address};
+use crate::config::{FleetDriver, FleetSection, Plan, ServerConfig, parse_address};
 use crate::fleet::{Scaler, ScalerSettings};
 use crate::internal::WorkerReach;
 use crate::listen::{self, Identity, bind, check_exposure};
@@ -40,7 +50,7 @@ pub struct Started(pub Timestamp);
 const JOIN: Duration = Duration::from_secs(10);
 
 /// Serves until SIGTERM or SIGINT, then drains. `Invalid` for settings that cannot be, `Conflict` for an address that is taken,
-/// `Unavailable` for a data folder that another process has.
+/// `Unavailable` for a data folder that another process has, and for an engine that cannot be reached.
 pub async fn serve(options: ServeOptions) -> Result<()> {
     let config = options.config()?;
     config.check()?;
@@ -80,27 +90,23 @@ impl Server {
     ) -> Result<Self> {
         let scheme = if identity.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", reachable(at));
-        let drivers = Drivers::open(&config, &env, &url, ca_file(&config, identity), s3_url(&config, s3)?)?;
+        let drivers = Drivers::open(&config, &env, &url, ca_file(&config, identity), s3_url(&config, s3)?).await?;
+        let plan = drivers.plan;
         let blocks = drivers.blocks.clone();
         let price = config.fleet.price_per_slot_hour;
-        let groups = machine::groups(&config.fleet)?;
+        let groups = if plan.fleet == FleetDriver::None { Vec::new() } else { machine::groups(&config.fleet)? };
         let sink = Arc::new(sql::ParquetSink { price });
         let state = AppState::new(blocks.clone(), env.clone(), tasks.clone(), config, identity.is_some()).await?;
-        // The embedded drivers lock the data folder.
-        let batch = &state.config.batch;
-        let settings = BatchSettings {
-            sole: true,
-            keep: batch.keep(),
-            segment_age: batch.segment_age.0,
-            max_receives: batch.max_receives,
-            ..BatchSettings::default()
-        };
-        let manager = Manager::new(blocks.clone(), env.clone(), settings, sink).await?;
+        let manager = Manager::new(blocks.clone(), env.clone(), batch_settings(&state.config, &plan), sink).await?;
+        installation::claim(&blocks, &plan, &env).await?;
         let data = state.config.server.data.clone();
         state.auth.ensure_admin_token(&data).await?;
         tokens::ensure_worker_token(&state.auth, &data).await?;
         let policies = ensure_groups(&blocks, groups, &state.config.fleet).await?;
-        let scaler = Scaler::new(blocks.clone(), env.clone(), ScalerSettings { policies });
+        // Local workers are this manager's own; groups elsewhere are one manager's at a time.
+        let shared = plan.is_shared() && plan.fleet != FleetDriver::Local;
+        let scaler = Scaler::new(blocks.clone(), env.clone(), ScalerSettings { policies, shared });
+        scaler.migrate().await?;
         let spill = Some((data.join("spill"), tidemill_base::ByteSize(8 << 30)));
         let settings = EngineSettings { spill, default_schema: "batch".to_owned(), ..EngineSettings::default() };
         let engine = sql::engine(&blocks, &manager, env.clone(), settings, price)?;
@@ -133,7 +139,9 @@ impl Server {
         let data = &self.state.config.server.data;
         write_server_file(data, &self.url)?;
         ready.up();
-        tracing::info!(url = self.url, data = %data.display(), "ready");
+        let (plan, url) = (self.drivers.plan, &self.url);
+        let names = plan.named().map(|(block, driver)| format!("{block}={}", driver.as_str())).join(" ");
+        tracing::info!(url, data = %data.display(), drivers = names, fleet = plan.fleet.as_str(), shared = plan.is_shared(), "ready");
         tokio::select! {
             biased;
             () = shutdown.draining() => Err(Error::internal("an essential part of the server failed; the log says which")),
@@ -155,23 +163,33 @@ impl Server {
 
     /// Removes what clients of the S3 endpoint have begun and left.
     fn keep_house(&self, tasks: &Tasks) {
-        let (objects, env) = (Arc::clone(&self.state.blocks.objects), self.state.env.clone());
+        let (blocks, env) = (self.state.blocks.clone(), self.state.env.clone());
         let (idle, shutdown) = (self.state.config.objects.keep_uploads.0, tasks.shutdown().clone());
-        tasks.spawn("sweep-uploads", Kind::Request, async move { s3::sweep_regularly(&objects, &env, idle, &shutdown).await });
+        tasks.spawn("sweep-uploads", Kind::Request, async move { house::sweep_regularly(&blocks, &env, idle, &shutdown).await });
     }
 
     /// Drains: workers finish or hand back what they have while the edges still answer them, then everything closes.
     async fn stop(&self, tasks: &Tasks, shutdown: &Shutdown) {
         tracing::info!("draining");
         shutdown.drain();
-        if let Err(e) = self.drivers.fleet.shutdown(self.state.config.server.drain_timeout.0).await {
+        if let Err(e) = self.drivers.drain(self.state.config.server.drain_timeout.0).await {
             tracing::warn!(error = %e.chain(), "workers may have been left behind");
         }
         shutdown.close();
         tasks.join(JOIN).await;
-        self.drivers.embedded.close();
+        self.drivers.close();
         drop(std::fs::remove_file(self.state.config.server.data.join(SERVER_FILE)));
         tracing::info!("stopped");
+    }
+}
+
+fn batch_settings(config: &ServerConfig, plan: &Plan) -> BatchSettings {
+    BatchSettings {
+        sole: !plan.is_shared(),
+        keep: config.batch.keep(),
+        segment_age: config.batch.segment_age.0,
+        max_receives: config.batch.max_receives,
+        ..BatchSettings::default()
     }
 }
 

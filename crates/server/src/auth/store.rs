@@ -189,7 +189,7 @@ impl Auth {
     /// The tokens of `user`, or of everybody, the newest first.
     pub async fn tokens(&self, user: Option<&str>) -> Result<Vec<Token>> {
         let sql = "SELECT id, user_name, role, scopes, created_us, expires_us, revoked_us, parent FROM auth_tokens
-                   WHERE $1 IS NULL OR user_name = $1 ORDER BY created_us DESC, id DESC LIMIT 10000";
+                   WHERE CAST($1 AS TEXT) IS NULL OR user_name = $1 ORDER BY created_us DESC, id DESC LIMIT 10000";
         let rows = self.ledger.query(sql, vec![user.into()]).await?;
         rows.iter().map(read_token).collect()
     }

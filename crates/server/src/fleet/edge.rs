@@ -89,17 +89,13 @@ async fn groups(State(state): State<AppState>, me: Principal) -> ApiResult<Json<
     let scaler = state.service::<Scaler>()?;
     let mut groups = Vec::new();
     for g in state.blocks.fleet.groups().await? {
-        let (decided, history) = scaler.picture(&g.spec.name);
+        let (decided, history) = scaler.picture(&g.spec.name).await?;
+        let members = u32::try_from(g.members.len()).unwrap_or(u32::MAX);
+        // What the manager that scales has written down is newer than what another one's driver remembers.
+        let elsewhere = history.last().filter(|_| !scaler.is_in_charge()).map(|p| (p.desired, p.members));
+        let (desired, members) = elsewhere.unwrap_or((g.desired, members));
         let reason = state.blocks.fleet.trouble(&g.spec.name).await?.unwrap_or(decided);
-        groups.push(Group {
-            name: g.spec.name,
-            min: g.spec.min,
-            max: g.spec.max,
-            desired: g.desired,
-            members: u32::try_from(g.members.len()).unwrap_or(u32::MAX),
-            reason,
-            history,
-        });
+        groups.push(Group { name: g.spec.name, min: g.spec.min, max: g.spec.max, desired, members, reason, history });
     }
     Ok(Json(GroupList { groups }))
 }
@@ -119,7 +115,7 @@ async fn overview(State(state): State<AppState>, me: Principal) -> ApiResult<Jso
     for row in &counts {
         jobs.insert(row.text(0)?.to_owned(), row.uint(1)?);
     }
-    let waiting = "SELECT COALESCE(SUM(s.total - s.succeeded - s.failed - s.cancelled - s.skipped), 0) FROM batch_stages s JOIN batch_jobs j ON j.id = s.job
+    let waiting = "SELECT CAST(COALESCE(SUM(s.total - s.succeeded - s.failed - s.cancelled - s.skipped), 0) AS BIGINT) FROM batch_stages s JOIN batch_jobs j ON j.id = s.job
                    WHERE j.state IN ('running', 'paused', 'waiting')";
     let open = ledger.query(waiting, vec![]).await?.first().map(|r| r.int(0)).transpose()?.unwrap_or(0);
     let dead = ledger.query("SELECT COUNT(*) FROM batch_exceptions WHERE state = 'dead'", vec![]).await?;

@@ -1,7 +1,8 @@
 //! Keeps each group as large as its backlog needs it, protects those who work, and replaces those who fell silent.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidemill_api::ScalePoint;
@@ -16,6 +17,8 @@ use tidemill_blocks::fleet::{Group, MemberState};
 use tidemill_blocks::schedule::Schedule;
 use tidemill_runtime::{Kind, Shutdown, Tasks};
 
+use super::record;
+
 /// How often the loop looks.
 const EVERY: Duration = Duration::from_millis(500);
 /// A point on the chart every so often, and as many as make an hour.
@@ -26,12 +29,20 @@ const UNKNOWN_TASK_US: f64 = 1e6;
 /// A member that has not shown a sign of life for so long after its start is sick.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const LEASE: &str = "fleet";
+/// How long the scaling of the fleet is one manager's without renewal,
+const LEASE_TTL: Duration = Duration::from_secs(9);
+/// how often that one renews it,
+const RENEW_EVERY: Duration = Duration::from_secs(3);
+/// and how often the others ask for it.
+const ASK_EVERY: Duration = Duration::from_millis(750);
 
 /// What the loop goes by.
 #[derive(Debug, Clone)]
 pub struct ScalerSettings {
     /// The policy of each group.
     pub policies: BTreeMap<String, ScalePolicy>,
+    /// Other managers know the same groups: one of them scales at a time, and the others show what that one has written down.
+    pub shared: bool,
 }
 
 /// The loop's handle.
@@ -45,6 +56,7 @@ struct Inner {
     settings: ScalerSettings,
     holder: String,
     groups: Mutex<BTreeMap<String, GroupState>>,
+    leads: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +65,8 @@ struct GroupState {
     reason: String,
     history: VecDeque<ScalePoint>,
     last_point: Timestamp,
+    /// Whether the others have not been told of the last point.
+    unsaid: bool,
 }
 
 /// What waits for a class of workers.
@@ -66,7 +80,12 @@ impl Scaler {
     /// Over the fleet and the batch system's backlog.
     pub fn new(blocks: Blocks, env: Env, settings: ScalerSettings) -> Self {
         let holder = env.id("s");
-        Self(Arc::new(Inner { blocks, env, settings, holder, groups: Mutex::default() }))
+        Self(Arc::new(Inner { blocks, env, settings, holder, groups: Mutex::default(), leads: AtomicBool::new(false) }))
+    }
+
+    /// Makes the ledger's table of what other managers show.
+    pub async fn migrate(&self) -> Result<()> {
+        self.0.blocks.ledger.migrate(record::MIGRATIONS).await
     }
 
     /// Starts the loop. Of several managers one scales at a time.
@@ -78,29 +97,81 @@ impl Scaler {
         });
     }
 
+    /// Whether this manager is the one that scales, so that its fleet block is up to date.
+    pub fn is_in_charge(&self) -> bool {
+        !self.0.settings.shared || self.0.leads.load(Ordering::Acquire)
+    }
+
     /// Why a group is as large as it is, and its last hour.
-    pub fn picture(&self, group: &str) -> (String, Vec<ScalePoint>) {
-        let groups = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.get(group).map(|g| (g.reason.clone(), g.history.iter().cloned().collect())).unwrap_or_default()
+    pub async fn picture(&self, group: &str) -> Result<(String, Vec<ScalePoint>)> {
+        if !self.is_in_charge() {
+            return Ok(record::read(self.0.blocks.ledger.as_ref(), group).await?.unwrap_or_default());
+        }
+        Ok(self.groups().get(group).map(|g| (g.reason.clone(), g.history.iter().cloned().collect())).unwrap_or_default())
+    }
+
+    fn groups(&self) -> MutexGuard<'_, BTreeMap<String, GroupState>> {
+        self.0.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn run(&self, shutdown: &Shutdown) {
         let schedule = Schedule::new(Arc::clone(&self.0.blocks.ledger), self.0.env.clone());
-        let (mut leads, mut asked) = (false, Timestamp::ZERO);
+        let (mut leads, mut asked) = (!self.0.settings.shared, Timestamp::ZERO);
         while shutdown.phase().is_running() {
             let now = self.0.env.now();
-            if now.since(asked) > Duration::from_secs(3) {
+            if self.0.settings.shared && now.since(asked) >= if leads { RENEW_EVERY } else { ASK_EVERY } {
                 asked = now;
-                leads = matches!(schedule.lead(LEASE, &self.0.holder, Duration::from_secs(9)).await, Ok(Some(_)));
+                let won = matches!(schedule.lead(LEASE, &self.0.holder, LEASE_TTL).await, Ok(Some(_)));
+                leads = self.take_turn(leads, won).await;
             }
             if leads && let Err(e) = self.look().await {
                 tracing::warn!(error = %e.chain(), "the fleet could not be scaled");
             }
             shutdown.sleep(EVERY).await;
         }
-        if let Err(e) = schedule.resign(LEASE, &self.0.holder).await {
+        self.0.leads.store(false, Ordering::Release);
+        if self.0.settings.shared
+            && let Err(e) = schedule.resign(LEASE, &self.0.holder).await
+        {
             tracing::debug!(error = %e.chain(), "cannot resign the scaling of the fleet");
         }
+    }
+
+    /// Begins or ends to scale. Whoever begins goes on with the chart of the one before. Whether it scales now.
+    async fn take_turn(&self, led: bool, won: bool) -> bool {
+        if won && !led {
+            tracing::info!("scaling the fleet");
+            for group in self.0.settings.policies.keys() {
+                match record::read(self.0.blocks.ledger.as_ref(), group).await {
+                    Ok(Some((reason, history))) => {
+                        // A driver that keeps sizes to itself must not begin with its own, which may be long out of date.
+                        if let Some(last) = history.last()
+                            && let Err(e) = self.0.blocks.fleet.set_desired(group, last.desired).await
+                        {
+                            tracing::debug!(group, error = %e.chain(), "cannot go on with the size of before");
+                        }
+                        let state = GroupState { reason, history: history.into(), ..GroupState::default() };
+                        self.groups().insert(group.clone(), state);
+                    }
+                    Ok(None) => {}
+                    Err(e) => tracing::debug!(group, error = %e.chain(), "the chart of the scaling before is not there"),
+                }
+            }
+        }
+        self.0.leads.store(won, Ordering::Release);
+        won
+    }
+
+    /// Writes down what the other managers show of the groups.
+    async fn tell(&self) -> Result<()> {
+        let unsaid: Vec<record::Chart> = {
+            let mut groups = self.groups();
+            let chart = |(name, g): (&String, &mut GroupState)| {
+                std::mem::take(&mut g.unsaid).then(|| (name.clone(), g.reason.clone(), g.history.iter().cloned().collect()))
+            };
+            groups.iter_mut().filter_map(chart).collect()
+        };
+        record::write(self.0.blocks.ledger.as_ref(), &unsaid, self.0.env.now()).await
     }
 
     async fn look(&self) -> Result<()> {
@@ -113,7 +184,7 @@ impl Scaler {
             let waiting = backlog.get(&group.spec.name).copied().unwrap_or_default();
             self.scale(&group, waiting, now).await?;
         }
-        Ok(())
+        if self.0.settings.shared { self.tell().await } else { Ok(()) }
     }
 
     async fn scale(&self, group: &Group, waiting: Backlog, now: Timestamp) -> Result<()> {
@@ -122,7 +193,7 @@ impl Scaler {
         let input =
             ScaleInput { now, desired: group.desired, slots_each: group.spec.offers.slots, tasks: waiting.tasks, work_us: waiting.work_us };
         let decision = {
-            let mut groups = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut groups = self.groups();
             let state = groups.entry(name.clone()).or_default();
             let decision = decide(policy, &mut state.policy, &input);
             state.reason.clone_from(&decision.reason);
@@ -195,6 +266,7 @@ impl GroupState {
             return;
         }
         self.last_point = now;
+        self.unsaid = true;
         self.history.push_back(ScalePoint { at: now.rfc3339(), members, desired, backlog });
         while self.history.len() > POINTS {
             self.history.pop_front();

@@ -19,7 +19,8 @@ pub(super) fn routes(router: Router<Arc<Edge>>) -> Router<Arc<Edge>> {
 
 /// `Invalid` for a credential that there is nothing to use with.
 pub(crate) fn usable(credential: Credential) -> Result<Credential> {
-    if credential.endpoint.is_some() {
+    // One of AWS's own needs no endpoint of ours: the bucket says where.
+    if credential.endpoint.is_some() || credential.bucket.is_some() {
         return Ok(credential);
     }
     Err(Error::invalid("the server has no S3 endpoint to use a credential with; start it with --s3-listen 127.0.0.1:9000"))

@@ -55,7 +55,6 @@ pub use access::{Action, Identity, Refusal, decide};
 pub use buckets::{BUILT_IN_BUCKETS, ensure_bucket};
 pub use keys::{StaticKey, StaticKeys};
 pub use serve::{serve, serve_connection};
-pub(crate) use sweep::sweep_regularly;
 pub use sweep::sweep_uploads;
 
 /// Requests with a body of XML (delete many, complete an upload of 10,000 parts) stay well below this, in bytes.

@@ -8,7 +8,6 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 use tidemill_base::{Env, Result};
 use tidemill_blocks::objects::{self, Objects};
-use tidemill_runtime::Shutdown;
 
 use super::names::SYSTEM;
 
@@ -34,21 +33,6 @@ pub async fn sweep_uploads(store: &Objects, env: &Env, idle: Duration) -> Result
     Ok(removed)
 }
 
-/// Between two sweeps, at most.
-const SWEEP_EVERY: Duration = Duration::from_secs(3600);
-
-/// Sweeps now and then until draining is asked for. A sweep that fails is made up for by the next.
-pub(crate) async fn sweep_regularly(store: &Objects, env: &Env, idle: Duration, shutdown: &Shutdown) -> Result<()> {
-    while shutdown.sleep(SWEEP_EVERY.min(idle)).await.is_running() {
-        match sweep_uploads(store, env, idle).await {
-            Ok(0) => {}
-            Ok(n) => tracing::info!(objects = n, "removed uploads that were left unfinished"),
-            Err(e) => tracing::warn!(error = %e.chain(), "cannot sweep unfinished uploads, will try again"),
-        }
-    }
-    Ok(())
-}
-
 /// Objects that go together: those of one upload, or one staged object.
 fn owner_of(path: &Path) -> String {
     path.as_ref().splitn(5, '/').take(4).collect::<Vec<_>>().join("/")
@@ -71,28 +55,5 @@ mod tests {
         clock.advance(Duration::from_secs(7200));
         assert_eq!(sweep_uploads(&store, &env, Duration::from_secs(3600)).await.unwrap(), 3);
         assert!(objects::get_opt(store.as_ref(), &"photos/a".into()).await.unwrap().is_some());
-    }
-
-    #[tokio::test]
-    async fn it_sweeps_again_and_again_until_the_server_drains() {
-        let store: Objects = std::sync::Arc::new(object_store::memory::InMemory::new());
-        let part: Path = "system/multipart/b/u1/00001".into();
-        objects::put(store.as_ref(), &part, "x").await.unwrap();
-        let shutdown = Shutdown::new();
-        let env = Env::system();
-        let sweeping = sweep_regularly(&store, &env, Duration::from_millis(50), &shutdown);
-        let gone = async {
-            for round in 0..2 {
-                while objects::get_opt(store.as_ref(), &part).await.unwrap().is_some() {
-                    tidemill_runtime::sleep(Duration::from_millis(10)).await;
-                }
-                if round == 0 {
-                    objects::put(store.as_ref(), &part, "again").await.unwrap();
-                }
-            }
-            shutdown.drain();
-        };
-        let both = async { tokio::join!(sweeping, gone) };
-        tidemill_runtime::timeout(Duration::from_secs(10), "two sweeps", both).await.unwrap().0.unwrap();
     }
 }

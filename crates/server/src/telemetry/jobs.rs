@@ -18,6 +18,9 @@ const MAX_LABELS: usize = 64;
 /// Between two looks for jobs that have ended.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// A manager that does not lead looks so often whether it does.
+const STANDBY: Duration = Duration::from_secs(1);
+
 /// Puts a job into the trace of whoever submits it. The job keeps what it needs for that among its labels and its stages' variables.
 ///
 /// A job on a cron line is left alone: its copies would all be one span.
@@ -47,6 +50,12 @@ pub(crate) async fn follow_jobs(
             biased;
             () = shutdown.draining() => {}
             changed = changes.changed() => if changed.is_err() { return Ok(()) },
+            () = tidemill_runtime::sleep(STANDBY) => {}
+        }
+        // Of several managers the one that leads records what ends.
+        if !manager.leads() {
+            seen = env.now();
+            continue;
         }
         match ended_since(ledger.as_ref(), &mut seen, &env).await {
             Ok(spans) => spans.into_iter().for_each(|span| traces.record(span)),

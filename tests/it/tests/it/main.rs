@@ -11,6 +11,7 @@ mod crashes;
 mod cron;
 mod deletion;
 mod drain;
+mod engines;
 mod failures;
 mod fairness;
 mod first_use;
