@@ -19,11 +19,6 @@ pub(super) struct Place<'a> {
 
 /// The policy as text. After `until`, if there is one, it allows nothing.
 pub(super) fn policy(place: Place<'_>, scopes: &[Scope], until: Option<Timestamp>) -> Result<String> {
-    let objects: [(&[&str], fn(&Verbs) -> bool); 3] = [
-        (&["s3:GetObject"], |v| v.read),
-        (&["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"], |v| v.write),
-        (&["s3:DeleteObject"], |v| v.delete),
-    ];
     let mut statements = Vec::new();
     // One statement for all scopes with the same verbs, since the length is limited.
     let mut seen: Vec<Verbs> = Vec::new();
@@ -33,7 +28,7 @@ pub(super) fn policy(place: Place<'_>, scopes: &[Scope], until: Option<Timestamp
             continue;
         }
         seen.push(verbs);
-        let actions: Vec<&str> = objects.iter().filter(|(_, allowed)| allowed(&verbs)).flat_map(|(actions, _)| *actions).copied().collect();
+        let actions = actions(verbs);
         if !actions.is_empty() {
             let alike = scopes.iter().filter(|s| Verbs { list: false, ..s.verbs } == verbs);
             let resources: Vec<String> = alike.flat_map(|s| keys(place, &s.prefix)).map(|k| arn(place, &format!("/{k}"))).collect();
@@ -57,6 +52,21 @@ pub(super) fn policy(place: Place<'_>, scopes: &[Scope], until: Option<Timestamp
         )));
     }
     Ok(text)
+}
+
+/// What the verbs are called on objects.
+fn actions(verbs: Verbs) -> Vec<&'static str> {
+    let mut all = Vec::new();
+    if verbs.read {
+        all.push("s3:GetObject");
+    }
+    if verbs.write {
+        all.extend(["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]);
+    }
+    if verbs.delete {
+        all.push("s3:DeleteObject");
+    }
+    all
 }
 
 fn statement(actions: Value, resources: Value, conditions: Value) -> Value {

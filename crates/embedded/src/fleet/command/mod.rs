@@ -153,8 +153,10 @@ impl CommandFleet {
         };
         let done: Vec<_> = stream::iter(orders).map(|order| self.carry_out(order)).buffer_unordered(AT_ONCE).collect().await;
         let mut inner = self.lock();
-        let settled = done.into_iter().map(|(order, outcome)| inner.settle(order, outcome, &self.settings.pace(), &self.env));
-        let first = settled.fold(Ok(()), |so_far, one| so_far.and(one));
+        let mut first = Ok(());
+        for (order, outcome) in done {
+            first = first.and(inner.settle(order, outcome, &self.settings.pace(), &self.env));
+        }
         inner.save().and(first)
     }
 
