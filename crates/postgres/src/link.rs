@@ -72,10 +72,12 @@ impl fmt::Debug for Link {
 /// What every new connection is told.
 ///
 /// Statements here touch few rows by key. A plan is kept for long, and one that was made while a table was small would go on
-/// reading all of it; so plans that read whole tables are made as expensive as can be, and compiling plans is left out.
+/// reading all of it; so plans that read whole tables or queues, be it to join them, are made as expensive as can be, and compiling
+/// plans is left out.
 fn session(schema: &str) -> String {
     format!(
-        "SET search_path TO \"{schema}\"; SET enable_seqscan TO off; SET jit TO off; SET random_page_cost TO 1.1;
+        "SET search_path TO \"{schema}\"; SET enable_seqscan TO off; SET enable_bitmapscan TO off; SET enable_hashjoin TO off;
+         SET enable_mergejoin TO off; SET enable_material TO off; SET jit TO off; SET random_page_cost TO 1.1;
          SET idle_in_transaction_session_timeout TO '60s';
          SET tcp_keepalives_idle TO 30; SET tcp_keepalives_interval TO 10; SET tcp_keepalives_count TO 3;
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')"

@@ -188,3 +188,84 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    struct Authority {
+        pem: String,
+        server: Arc<rustls::ServerConfig>,
+    }
+
+    /// An authority and a server whose certificate is for `db.example`.
+    fn authority() -> Authority {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        let issuer = rcgen::Issuer::new(params, key);
+        let own = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["db.example".to_owned()]).unwrap().signed_by(&own, &issuer).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], own.serialize_der().try_into().unwrap())
+            .unwrap();
+        Authority { pem, server: Arc::new(server) }
+    }
+
+    /// Whether a client that trusts so speaks to the server under `name`.
+    async fn speaks(trust: Trust, ca: Option<&str>, server: &Authority, name: &str) -> bool {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let mut tls = Tls::new(trust, ca.map(str::as_bytes)).unwrap();
+        let connect = MakeTlsConnect::<tokio::io::DuplexStream>::make_tls_connect(&mut tls, name).unwrap();
+        let client = async {
+            let mut stream = connect.connect(near).await?;
+            stream.write_all(b"ping").await?;
+            stream.flush().await?;
+            let mut answer = [0; 4];
+            stream.read_exact(&mut answer).await?;
+            io::Result::Ok(answer)
+        };
+        let serve = async {
+            let mut heard = [0; 4];
+            let mut stream = tokio_rustls::TlsAcceptor::from(Arc::clone(&server.server)).accept(far).await?;
+            stream.read_exact(&mut heard).await?;
+            stream.write_all(&heard).await?;
+            stream.flush().await
+        };
+        let (answered, _) = futures::join!(client, serve);
+        answered.is_ok_and(|answer| answer == *b"ping")
+    }
+
+    #[tokio::test]
+    async fn each_mode_believes_whom_it_should() {
+        let (server, other) = (authority(), authority());
+        for (trust, ca, name, want) in [
+            (Trust::Anybody, None, "db.example", true),
+            (Trust::Anybody, None, "other.example", true),
+            (Trust::Chain, Some(&server), "other.example", true),
+            (Trust::Chain, Some(&other), "db.example", false),
+            (Trust::Chain, None, "db.example", false),
+            (Trust::ChainAndName, Some(&server), "db.example", true),
+            (Trust::ChainAndName, Some(&server), "other.example", false),
+            (Trust::ChainAndName, Some(&other), "db.example", false),
+            (Trust::ChainAndName, None, "db.example", false),
+        ] {
+            let spoke = speaks(trust, ca.map(|a| a.pem.as_str()), &server, name).await;
+            assert_eq!(spoke, want, "{trust:?} with ca {} as {name}", ca.is_some());
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_refused() {
+        for bad in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            let e = Tls::new(Trust::Chain, Some(bad.as_bytes())).unwrap_err();
+            assert_eq!(e.kind(), tidemill_base::ErrorKind::Invalid, "{bad:?}");
+        }
+    }
+}

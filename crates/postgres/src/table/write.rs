@@ -22,30 +22,28 @@ const BATCH_BYTES: usize = 4 << 20;
 /// condition does not hold.
 const APPLY: &str = "
 WITH w AS MATERIALIZED (
-  SELECT * FROM unnest($2::bytea[], $3::bytea[], $4::smallint[], $5::bigint[], $6::smallint[], $7::bytea[], $8::timestamptz[])
+  SELECT u.*, nextval('tidemill_versions') AS version
+  FROM unnest($2::bytea[], $3::bytea[], $4::smallint[], $5::bigint[], $6::smallint[], $7::bytea[], $8::timestamptz[])
     WITH ORDINALITY AS u(partition, sort, condition, wanted, change, value, expires, n)),
-cur AS MATERIALIZED (
-  SELECT w.n, i.version FROM w JOIN tidemill_items i ON i.tbl = $1 AND i.partition = w.partition AND i.sort = w.sort
-  WHERE i.expires IS NULL OR i.expires > statement_timestamp()),
 bad AS MATERIALIZED (
-  SELECT min(w.n) AS n FROM w LEFT JOIN cur ON cur.n = w.n
-  WHERE NOT CASE w.condition WHEN 0 THEN true WHEN 1 THEN cur.version IS NULL WHEN 2 THEN cur.version IS NOT NULL
-                             ELSE COALESCE(cur.version = w.wanted, false) END),
+  SELECT min(w.n) AS n FROM w LEFT JOIN tidemill_items i ON i.tbl = $1 AND i.partition = w.partition AND i.sort = w.sort
+    AND (i.expires IS NULL OR i.expires > statement_timestamp())
+  WHERE NOT CASE w.condition WHEN 0 THEN true WHEN 1 THEN i.version IS NULL WHEN 2 THEN i.version IS NOT NULL
+                             ELSE COALESCE(i.version = w.wanted, false) END),
 put AS (
   INSERT INTO tidemill_items (tbl, partition, sort, version, expires, value)
-  SELECT $1, w.partition, w.sort, nextval('tidemill_versions'), w.expires, w.value FROM w, bad
-  WHERE w.change = 0 AND bad.n IS NULL ORDER BY w.n
+  SELECT $1, w.partition, w.sort, w.version, w.expires, w.value FROM w, bad WHERE w.change = 0 AND bad.n IS NULL
   ON CONFLICT (tbl, partition, sort) DO UPDATE SET version = excluded.version, expires = excluded.expires, value = excluded.value
   RETURNING partition, sort, version, value),
 gone AS (
   DELETE FROM tidemill_items i USING w, bad
   WHERE w.change = 1 AND bad.n IS NULL AND i.tbl = $1 AND i.partition = w.partition AND i.sort = w.sort
-  RETURNING i.partition, i.sort, nextval('tidemill_versions') AS version),
+  RETURNING i.partition, i.sort, w.version),
 told AS (
   INSERT INTO tidemill_feed (tbl, xid, version, at, partition, sort, value)
   SELECT $1, pg_current_xact_id()::text::bigint, version, statement_timestamp(), partition, sort, value
   FROM (SELECT partition, sort, version, value FROM put UNION ALL SELECT partition, sort, version, NULL FROM gone) changes)
-SELECT w.n, put.version, bad.n FROM w CROSS JOIN bad LEFT JOIN put ON put.partition = w.partition AND put.sort = w.sort";
+SELECT w.n, CASE WHEN w.change = 0 THEN w.version ELSE 0 END, bad.n FROM w CROSS JOIN bad";
 
 /// A call's writes, by column.
 #[derive(Default)]
@@ -112,7 +110,7 @@ pub(super) async fn apply(shared: &Shared, table: i32, writes: &[Write]) -> Resu
             return Err(refused(writes, bad));
         }
         if let Some(place) = usize::try_from(n - 1).ok().and_then(|at| versions.get_mut(at)) {
-            *place = version.and_then(|v| u64::try_from(v).ok()).unwrap_or_default();
+            *place = u64::try_from(version).unwrap_or_default();
         }
     }
     if writes.iter().any(|w| w.change != Change::Check) {
@@ -121,7 +119,7 @@ pub(super) async fn apply(shared: &Shared, table: i32, writes: &[Write]) -> Resu
     Ok(versions)
 }
 
-fn read(row: &Row) -> Result<(i64, Option<i64>, Option<i64>), tokio_postgres::Error> {
+fn read(row: &Row) -> Result<(i64, i64, Option<i64>), tokio_postgres::Error> {
     Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
 }
 
