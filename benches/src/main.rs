@@ -11,6 +11,7 @@
 //! ```
 
 mod drivers;
+mod engines;
 mod facts;
 mod floor;
 mod kills;
@@ -31,7 +32,7 @@ use anyhow::{Result, bail};
 
 use crate::recorder::Recorder;
 
-const BENCHES: [&str; 6] = ["processes", "million", "latency", "drivers", "kills", "tour"];
+const BENCHES: [&str; 7] = ["processes", "million", "latency", "drivers", "engines", "kills", "tour"];
 
 const USAGE: &str = "\
 usage: cargo xtask bench [--quick] [--seed N] [BENCH...]
@@ -40,6 +41,7 @@ usage: cargo xtask bench [--quick] [--seed N] [BENCH...]
   million     1,000,000 no-op tasks through the whole path; memory; an array of 10 million
   latency     from submit to the first task started
   drivers     the queue, the table and the objects alone
+  engines     no-op tasks on PostgreSQL beside the embedded drivers; requests to AWS and their price
   kills       kill -9 of manager and workers; nothing lost, nothing counted twice
   tour        the claims job of the tour
   render      only write RESULTS.md anew
@@ -118,6 +120,7 @@ async fn bench(name: &str, asked: &Asked, recorder: &mut Recorder) -> Result<()>
         "million" => million::run(recorder, 1_000_000 / share).await,
         "latency" => latency::run(recorder, 200 / usize::try_from(share)?).await,
         "drivers" => drivers::run(recorder),
+        "engines" => engines::run(recorder, 1_000_000 / share).await,
         "kills" => kills::run(recorder, u32::try_from(200 / share)?, asked.seed).await,
         _ => tour::run(recorder).await,
     }

@@ -32,11 +32,42 @@ pub(crate) fn scratch() -> Result<TempDir> {
     tempfile::Builder::new().prefix("tidemill-bench-").tempdir_in(&base).with_context(|| base.display().to_string())
 }
 
+/// What a server keeps its things in.
+pub(crate) enum Where {
+    /// Its data folder.
+    Folder,
+    /// A PostgreSQL database.
+    Postgres { url: String },
+    /// SQS, DynamoDB and S3, with the ledger in a database.
+    Aws { url: String, endpoint: String },
+}
+
+impl Where {
+    /// The server's configuration file. `mark` keeps servers that share an engine apart.
+    fn config(&self, mark: &str) -> String {
+        let mark = mark.replace('-', "_");
+        match self {
+            Self::Folder => String::new(),
+            Self::Postgres { url } => {
+                format!("[drivers]\ndefault = \"postgres\"\n[postgres]\nurl = \"{url}\"\nschema = \"bench_{mark}\"\n")
+            }
+            Self::Aws { url, endpoint } => format!(
+                "[drivers]\ndefault = \"aws\"\ngrants = \"postgres\"\nfleet = \"local\"\n\
+                 [postgres]\nurl = \"{url}\"\nschema = \"bench_{mark}\"\n\
+                 [aws]\nregion = \"us-east-1\"\nendpoint = \"{endpoint}\"\nprefix = \"bench-{}\"\nbucket = \"bench-{}\"\n",
+                mark.replace('_', "-"),
+                mark.replace('_', "-"),
+            ),
+        }
+    }
+}
+
 /// A running server. Dropping it ends it and its workers.
 pub(crate) struct Mill {
     data: TempDir,
     args: Vec<String>,
     mark: String,
+    port: u16,
     child: Child,
     pub(crate) client: Client,
 }
@@ -44,6 +75,11 @@ pub(crate) struct Mill {
 impl Mill {
     /// Starts a server with these local workers of `slots` slots each, and waits until it and the fewest workers are ready.
     pub(crate) async fn start(workers: u32, slots: u32) -> Result<Self> {
+        Self::start_on(&Where::Folder, workers, slots).await
+    }
+
+    /// The same, with its blocks on engines, which are made ready first.
+    pub(crate) async fn start_on(place: &Where, workers: u32, slots: u32) -> Result<Self> {
         let data = scratch()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         // The bench asks more often than a person; nothing else is set.
@@ -63,15 +99,32 @@ impl Mill {
         .map(str::to_owned)
         .to_vec();
         let mark = format!("{port}-{}", std::process::id());
+        let config = place.config(&mark);
+        if !config.is_empty() {
+            std::fs::write(data.path().join("tidemill.toml"), config)?;
+            make_ready(data.path())?;
+        }
         let child = launch(data.path(), &args, &mark)?;
         let client = wait_ready(data.path(), port).await.inspect_err(|_| show_log(data.path()))?;
-        let mill = Self { data, args, mark, child, client };
+        let mill = Self { data, args, mark, port, child, client };
         mill.wait_for_workers(workers as usize).await?;
         Ok(mill)
     }
 
     pub(crate) fn data(&self) -> &Path {
         self.data.path()
+    }
+
+    /// The server's counters, as Prometheus reads them.
+    pub(crate) async fn metrics(&self) -> Result<String> {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
+        socket.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("the answer of /metrics has no body")?;
+        ensure!(head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200"), "/metrics answered {head}");
+        Ok(body.to_owned())
     }
 
     pub(crate) fn manager(&self) -> u32 {
@@ -151,13 +204,32 @@ pub(crate) fn kill(pid: u32) -> Result<()> {
     Ok(())
 }
 
-fn launch(data: &Path, args: &[String], mark: &str) -> Result<Child> {
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(data.with_extension("log"))?;
+/// Makes buckets, queues and tables.
+fn make_ready(data: &Path) -> Result<()> {
+    let mut command = program_without_settings()?;
+    let output = command.args(["check", "--create", "--data", &data.to_string_lossy()]).output()?;
+    ensure!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// What the caller's shell has set must not change what is measured.
+fn program_without_settings() -> Result<Command> {
     let mut command = Command::new(program()?);
-    // What the caller's shell has set must not change what is measured.
     for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("TIDEMILL_")) {
         command.env_remove(name);
     }
+    // The stand-in's one account, unless the caller has another.
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+        if std::env::var_os(name).is_none() {
+            command.env(name, "test");
+        }
+    }
+    Ok(command)
+}
+
+fn launch(data: &Path, args: &[String], mark: &str) -> Result<Child> {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(data.with_extension("log"))?;
+    let mut command = program_without_settings()?;
     command.args(args).env("TIDEMILL_BENCH_MARK", mark).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().context("start the server")
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::BENCHES;
 use crate::recorder::{home, number, results};
 
-const TITLES: [(&str, &str, &str); 6] = [
+const TITLES: [(&str, &str, &str); 7] = [
     (
         "processes",
         "10,000 `/bin/true` on two slots",
@@ -36,6 +36,11 @@ const TITLES: [(&str, &str, &str); 6] = [
         "The drivers alone",
         "`crates/embedded/examples/drivers_bench.rs`: messages of 200 bytes and items of 100, each call answered after its bytes are on the disk. \
          Ratios to the floor are of calls that a caller could have synced one by one.",
+    ),
+    (
+        "engines",
+        "On engines",
+        "The same jobs with the ledger, queue, table and objects in PostgreSQL 15 on this machine, beside the embedded drivers in the same run; and with          the queue on SQS, the table on DynamoDB and the objects on S3, of which a stand-in (ministack) plays the part: its rate says nothing, but the          drivers count every request that they send. Prices are list prices of `us-east-1`, by `crates/aws/src/calls.rs`, for a million tasks; what          the installation asks for while it idles is taken off and stands in a row of its own. None of this has run on AWS itself.",
     ),
     (
         "kills",

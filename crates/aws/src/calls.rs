@@ -44,6 +44,17 @@ pub struct Count {
     pub units: u64,
 }
 
+/// What was asked of one service.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Bill {
+    /// Attempts made, those that failed included.
+    pub attempts: u64,
+    /// Of those, answered with throttling.
+    pub throttled: u64,
+    /// US dollars by list price.
+    pub usd: f64,
+}
+
 /// Counts of requests by service and operation. Clones share their counts.
 #[derive(Debug, Clone, Default)]
 pub struct Calls {
@@ -54,6 +65,18 @@ impl Calls {
     /// All counts, by service (`sqs`, `dynamodb`, `dynamodbstreams`, `s3`, `sts`, `autoscaling`) and operation (`SendMessageBatch`).
     pub fn counts(&self) -> BTreeMap<(&'static str, String), Count> {
         self.lock().clone()
+    }
+
+    /// Attempts, throttles and price of each service.
+    pub fn by_service(&self) -> BTreeMap<&'static str, Bill> {
+        let mut out: BTreeMap<&'static str, Bill> = BTreeMap::new();
+        for ((service, operation), count) in self.lock().iter() {
+            let bill = out.entry(service).or_default();
+            bill.attempts += count.attempts;
+            bill.throttled += count.throttled;
+            bill.usd += to_f64(count.units) * price(service, operation);
+        }
+        out
     }
 
     /// Attempts of one operation; zero when it was never called.
@@ -204,6 +227,9 @@ mod tests {
         calls.note("s3", "GetObject", true, false);
         assert_eq!(calls.counts()[&("s3", "GetObject".to_owned())], Count { attempts: 1, throttled: 1, failed: 0, units: 1 });
         assert!((calls.list_price_usd() - 1.15 - 0.000_005_4).abs() < 1e-9);
+        let s3 = calls.by_service()["s3"];
+        assert_eq!((s3.attempts, s3.throttled), (2, 1));
+        assert!((s3.usd - 0.000_005_4).abs() < 1e-9);
     }
 
     #[test]

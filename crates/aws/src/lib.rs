@@ -27,5 +27,5 @@ pub mod objects;
 pub mod queue;
 pub mod table;
 
-pub use calls::{Calls, Count};
+pub use calls::{Bill, Calls, Count};
 pub use connect::{Aws, AwsSettings};

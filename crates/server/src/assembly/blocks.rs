@@ -23,7 +23,7 @@ const DATABASE_VARIABLE: &str = "TIDEMILL_POSTGRES_URL";
 pub(super) struct Drivers {
     pub blocks: Blocks,
     pub plan: Plan,
-    engines: Engines,
+    engines: Arc<Engines>,
     local: Option<Arc<LocalFleet>>,
 }
 
@@ -61,7 +61,12 @@ impl Drivers {
             grants: engines.grants(plan.grants, data, env, s3).await?,
             fleet,
         };
-        Ok(Self { blocks, plan, engines, local })
+        Ok(Self { blocks, plan, engines: Arc::new(engines), local })
+    }
+
+    /// The engines that are connected.
+    pub(super) fn engines(&self) -> Arc<Engines> {
+        Arc::clone(&self.engines)
     }
 
     /// Lets local workers finish or hand back what they have, for as long as `grace`.

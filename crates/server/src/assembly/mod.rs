@@ -12,6 +12,7 @@ mod machine;
 mod no_fleet;
 mod options;
 mod postgres;
+mod requests;
 mod tokens;
 mod worker;
 
@@ -131,6 +132,8 @@ impl Server {
         self.manager.start(tasks);
         self.scaler.start(tasks);
         self.keep_house(tasks);
+        let (engines, end) = (self.drivers.engines(), shutdown.clone());
+        tasks.spawn("count-requests", Kind::Request, async move { requests::publish(&engines, &end).await });
         if self.state.traces.is_on() {
             let (traces, manager, ledger) = (self.state.traces.clone(), self.manager.clone(), Arc::clone(&self.state.blocks.ledger));
             let (env, shutdown) = (self.state.env.clone(), tasks.shutdown().clone());
