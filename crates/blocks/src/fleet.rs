@@ -5,6 +5,7 @@
 //! before it goes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -96,6 +97,12 @@ pub trait Fleet: Send + Sync + std::fmt::Debug {
 
     /// Brings what there is in line with what is desired: starts, replaces, reaps. Called every second or so by whoever leads.
     async fn reconcile(&self) -> Result<()>;
+
+    /// How long a member may take from its start to its first sign of life before it is taken for sick. A process is there at once; a
+    /// machine has to boot.
+    fn boot_limit(&self) -> Duration {
+        Duration::from_secs(60)
+    }
 
     /// Why the group is not as it should be, for people: a start that fails, members that cannot go yet. `None`: nothing to say,
     /// or the driver cannot tell.

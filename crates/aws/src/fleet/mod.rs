@@ -36,6 +36,8 @@ pub const DRAIN_LIMIT: Duration = Duration::from_secs(1800);
 
 /// Auto Scaling answers only so many questions a second for a whole account.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// From an instance's being in service to its worker's first word: the system starts, and user data may install things.
+const BOOT_LIMIT: Duration = Duration::from_secs(600);
 const HOOK: &str = "tidemill-drain";
 const TERMINATION_POLICY: &str = "NewestInstance";
 /// Names in one question.
@@ -314,6 +316,10 @@ impl Fleet for AutoScalingFleet {
             }
         }
         Ok(())
+    }
+
+    fn boot_limit(&self) -> Duration {
+        BOOT_LIMIT
     }
 
     async fn trouble(&self, group: &str) -> Result<Option<String>> {

@@ -26,8 +26,6 @@ const POINT_EVERY: Duration = Duration::from_secs(10);
 const POINTS: usize = 360;
 /// Without experience a task is taken to need so long.
 const UNKNOWN_TASK_US: f64 = 1e6;
-/// A member that has not shown a sign of life for so long after its start is sick.
-const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const LEASE: &str = "fleet";
 /// How long the scaling of the fleet is one manager's without renewal,
 const LEASE_TTL: Duration = Duration::from_secs(9);
@@ -224,7 +222,7 @@ impl Scaler {
                         fleet.protect(name, &member.id, busy).await?;
                     }
                 }
-                None if now.since(member.started_at) > BOOT_LIMIT => {
+                None if now.since(member.started_at) > fleet.boot_limit() => {
                     tracing::warn!(group = name, member = member.id, "a worker never showed a sign of life, replacing it");
                     fleet.mark_unhealthy(name, &member.id).await?;
                 }

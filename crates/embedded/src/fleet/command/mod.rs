@@ -45,6 +45,8 @@ pub struct CommandFleetSettings {
     pub call_limit: Duration,
     /// How often members are listed when nothing has been asked for.
     pub look_every: Duration,
+    /// How long a member may take from its start, or from when it has a machine, to its first sign of life.
+    pub boot_limit: Duration,
     /// How long a drained member may take before it is killed.
     pub drain_grace: Duration,
     /// A member that is there this long has started well. One that goes sooner slows down the next start.
@@ -54,7 +56,7 @@ pub struct CommandFleetSettings {
 }
 
 impl CommandFleetSettings {
-    /// A minute for a call, a look every five seconds, ten minutes to drain, ten seconds to be healthy, pauses from a second to two
+    /// A minute for a call, a look every five seconds, five minutes to boot, ten minutes to drain, ten seconds to be healthy, pauses from a second to two
     /// minutes.
     pub fn new(data: impl Into<PathBuf>, script: impl Into<PathBuf>) -> Self {
         let (base, cap) = (HumanDuration(Duration::from_secs(1)), HumanDuration(Duration::from_secs(120)));
@@ -63,6 +65,7 @@ impl CommandFleetSettings {
             data: data.into(),
             call_limit: Duration::from_secs(60),
             look_every: Duration::from_secs(5),
+            boot_limit: Duration::from_secs(300),
             drain_grace: Duration::from_secs(600),
             healthy_after: Duration::from_secs(10),
             backoff: RetryPolicy { base, cap, ..RetryPolicy::default() },
@@ -227,6 +230,10 @@ impl Fleet for CommandFleet {
             }
         }
         outcome
+    }
+
+    fn boot_limit(&self) -> Duration {
+        self.settings.boot_limit
     }
 
     async fn trouble(&self, group: &str) -> Result<Option<String>> {
