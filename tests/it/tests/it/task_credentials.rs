@@ -34,7 +34,7 @@ refused "$job/definition/0.json" stolen
 refused note s3://jobs/other/note
 "#;
 
-fn job_file(aws: &Path, seen: &Path) -> String {
+pub(crate) fn job_file(aws: &Path, seen: &Path) -> String {
     format!(
         "name = \"own\"\n[[stage]]\nname = \"s\"\narray = \"0-1\"\nshell = true\ncommand = '''{SCRIPT}'''\n\
          credentials = true\nretries = 0\ntimeout = \"5m\"\nenv = {{ AWS = \"{}\", SEEN = \"{}\", AWS_MAX_ATTEMPTS = \"1\" }}\n",

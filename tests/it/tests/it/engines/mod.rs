@@ -4,6 +4,7 @@
 
 mod check;
 mod crashes;
+mod credentials;
 mod managers;
 
 use std::collections::BTreeMap;
