@@ -48,7 +48,7 @@ pub(crate) struct Cli {
 enum Command {
     /// Start everything on this machine: interface, console, S3 endpoint, SQL, and a local elastic fleet.
     Serve(serve::Serve),
-    /// Take tasks from a manager and run them.
+    /// Take tasks from a manager, or straight from the engines, and run them.
     Worker(worker::Worker),
     /// Run commands over many inputs.
     #[command(subcommand)]

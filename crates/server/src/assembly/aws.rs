@@ -39,13 +39,11 @@ pub(super) fn fleet(aws: &Aws, table: Arc<dyn Table>, env: &Env) -> Arc<dyn Flee
 /// What the blocks that are on AWS need of it. Queues and tables are looked for by those who keep something in them.
 #[cfg(feature = "aws")]
 pub(super) async fn check(aws: &Aws, plan: &Plan, groups: &[String], create: bool) -> Vec<Finding> {
-    let mut out = Vec::new();
-    if plan.objects == Driver::Aws {
-        out.extend(aws.check_objects(create).await);
-    }
-    if plan.grants == Driver::Aws {
-        out.extend(aws.check_grants().await);
-    }
+    let mut out = match plan.objects {
+        Driver::Aws => aws.check(create).await,
+        // Without objects there, no bucket is named and none is looked for.
+        _ => Vec::new(),
+    };
     if plan.fleet == FleetDriver::Aws {
         out.extend(aws.check_fleet(groups).await);
     }

@@ -52,13 +52,13 @@ impl Default for DriversSection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct PostgresSection {
-    /// Where the database is: `postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=require`. Never shown with its password.
+    /// Where the database is: `postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full`. Never shown with its password.
     pub url: DatabaseUrl,
     /// Connections that one process holds at most.
     pub pool: u32,
     /// The schema that everything is in. Installations that share a database have one each.
     pub schema: String,
-    /// File of the certificates in PEM that the database's is checked against; empty: the usual authorities.
+    /// File of the certificates in PEM that the database's is checked against; empty: the web's authorities, where `sslmode` asks for a check.
     pub ca: PathBuf,
 }
 
@@ -76,7 +76,7 @@ pub struct AwsSection {
     pub region: String,
     /// URL of a compatible service in place of AWS; empty: AWS itself.
     pub endpoint: String,
-    /// What names of queues and tables begin with. Installations that share an account have one each.
+    /// What names of queues and tables begin with, 1 to 20 of a-z, 0-9 and -. Installations that share an account have one each.
     pub prefix: String,
     /// The bucket that objects are in.
     pub bucket: String,
