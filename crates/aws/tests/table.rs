@@ -30,7 +30,11 @@ mod moto {
     use super::*;
 
     const BASE64: &str = "encodes binary attributes twice in a stream's records";
+    const STEPS: &str = "checks a condition and stores the item in two steps, and another write may come between";
     const LIES: &[(&str, &str)] = &[
+        ("one_of_many_writers_wins", STEPS),
+        ("concurrent_counters_lose_nothing", STEPS),
+        ("the_feed_of_a_busy_partition_is_whole", STEPS),
         ("concurrent_transactions_move_whole_amounts", "undoes what others wrote meanwhile when it cancels a transaction"),
         ("refused_writes_are_not_in_the_feed", BASE64),
         ("the_feed_comes_in_pages", BASE64),
@@ -305,6 +309,81 @@ fn followers_at_the_end_share_what_one_reads() {
             assert!(table.feed(&name, &cursor, 1, Duration::ZERO).await.unwrap().entries.is_empty());
         }
     });
+}
+
+/// A stream as AWS has it and no stand-in does: shards that end and have children, iterators that go stale, records that are no
+/// longer kept. The words are those of the API's reference.
+mod stream {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const NAME: &str = "a_follower_goes_from_shard_to_shard_and_over_stale_iterators";
+
+    fn shards() -> Value {
+        let shard = |id: &str, parent: Value, range: Value| json!({"ShardId": id, "ParentShardId": parent, "SequenceNumberRange": range});
+        json!({"StreamDescription": {"StreamArn": "a", "Shards": [
+            shard("shard-a", json!("shard-forgotten"), json!({"StartingSequenceNumber": "1", "EndingSequenceNumber": "200"})),
+            shard("shard-b", json!("shard-a"), json!({"StartingSequenceNumber": "201"})),
+        ]}})
+    }
+
+    fn record(number: u64, value: &str, by: Value) -> Value {
+        use base64::Engine;
+        let value = base64::engine::general_purpose::STANDARD.encode(value);
+        let keys = json!({"p": {"S": "p"}, "s": {"B": "aw=="}});
+        let image = json!({"p": {"S": "p"}, "s": {"B": "aw=="}, "d": {"B": value}, "v": {"N": number.to_string()}});
+        json!({"eventID": "e", "eventName": "MODIFY", "userIdentity": by, "dynamodb": {
+            "Keys": keys, "NewImage": image, "SequenceNumber": number.to_string(), "ApproximateCreationDateTime": 1_763_741_234.0}})
+    }
+
+    fn records(records: Vec<Value>, next: Value) -> Fault {
+        Fault::Said(json!({"Records": records, "NextShardIterator": next}))
+    }
+
+    fn iterator(name: &str) -> Fault {
+        Fault::Said(json!({ "ShardIterator": name }))
+    }
+
+    async fn told(table: &Arc<dyn Table>, name: &str, cursor: &mut Cursor) -> Vec<String> {
+        let page = table.feed(name, cursor, 10, Duration::from_secs(5)).await.unwrap();
+        *cursor = page.next;
+        page.entries
+            .into_iter()
+            .map(|e| e.value.map_or_else(|| "removed".to_owned(), |v| String::from_utf8_lossy(&v).into_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn a_follower_goes_from_shard_to_shard_and_over_stale_iterators() {
+        through_proxy(NAME, async |h, aws, proxy| {
+            let (table, name) = new_table(h, aws).await;
+            let mut cursor = Cursor::default();
+            proxy.next("DescribeStream", [Fault::Said(shards())]);
+            // The parent is read to its end before the child is begun.
+            proxy.next("GetShardIterator", [iterator("a1")]);
+            proxy.next("GetRecords", [records(vec![record(100, "1", Value::Null), record(101, "2", Value::Null)], Value::Null)]);
+            assert_eq!(told(&table, &name, &mut cursor).await, ["1", "2"]);
+            proxy.next("GetShardIterator", [iterator("b1")]);
+            // What DynamoDB removes because it has expired is not told.
+            let expired = json!({"Type": "Service", "PrincipalId": "dynamodb.amazonaws.com"});
+            proxy.next("GetRecords", [records(vec![record(201, "3", Value::Null), record(202, "x", expired)], json!("b2"))]);
+            assert_eq!(told(&table, &name, &mut cursor).await, ["3"]);
+            // A stale iterator is made anew from the last record's number.
+            proxy.next(
+                "GetRecords",
+                [Fault::Refused(400, "ExpiredIteratorException"), records(vec![record(203, "4", Value::Null)], json!("b4"))],
+            );
+            proxy.next("GetShardIterator", [iterator("b3")]);
+            assert_eq!(told(&table, &name, &mut cursor).await, ["4"]);
+            assert!(cursor.0.contains("203") && !cursor.0.contains("shard-a"), "{cursor:?}");
+            // What is no longer kept is said, not passed over.
+            proxy.next("GetRecords", [Fault::Refused(400, "ExpiredIteratorException")]);
+            proxy.next("GetShardIterator", [Fault::Refused(400, "TrimmedDataAccessException")]);
+            let error = table.feed(&name, &cursor, 10, Duration::from_secs(5)).await.unwrap_err();
+            assert!(error.kind() == ErrorKind::Invalid && error.message().contains("24 hours"), "{error:?}");
+            assert!(proxy.is_done());
+        });
+    }
 }
 
 /// What a range of tasks costs on AWS by itself: its message is sent, received and acknowledged, and the table has its claim, its

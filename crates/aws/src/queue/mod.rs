@@ -11,6 +11,10 @@
 //! | `redrive` | the driver sends copies and deletes; SQS's own cannot choose messages |
 //! | `stats` | queue attributes; they lag by up to a minute |
 //!
+//! The role needs, on queues that begin with the prefix: `sqs:` `CreateQueue`, `TagQueue`, `ListQueueTags`, `GetQueueUrl`,
+//! `GetQueueAttributes`, `SetQueueAttributes`, `SendMessage`, `ReceiveMessage`, `DeleteMessage`, `ChangeMessageVisibility`,
+//! `PurgeQueue`; and `ListQueues` for `list` and [`Aws::check`].
+//!
 //! What SQS does not promise, [`Capabilities`] does not claim: a message may be delivered twice within a lease; a receipt that has
 //! gone stale is answered `Done` when SQS does so, though the message comes again; counts are approximate. SQS does not tell the age
 //! of the oldest message: [`QueueStats::oldest_age`] is the age of the oldest among the last messages that this process received

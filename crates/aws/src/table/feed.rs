@@ -25,7 +25,7 @@ use tidemill_base::{Error, Result, Timestamp};
 use tidemill_blocks::table::{Cursor, FeedEntry, FeedPage};
 use tidemill_runtime::{Stopwatch, sleep};
 
-use super::shards::{Change, From, Got, Shard, iterator, list, records};
+use super::shards::{Change, From, Got, Shard, iterator, records};
 use super::tail::{Mark, PAUSE};
 use super::{DynamoTable, named, schema};
 
@@ -142,7 +142,7 @@ async fn stream(t: &DynamoTable, table: &str) -> Result<String> {
 pub(super) async fn end(t: &DynamoTable, table: &str) -> Result<Cursor> {
     let stream = stream(t, table).await?;
     let mut place = Place { stream: stream.clone(), ..Place::default() };
-    for shard in list(&t.inner, &stream).await?.into_iter().filter(|s| !s.closed) {
+    for shard in t.tails().shards(&t.inner, &stream).await?.into_iter().filter(|s| !s.closed) {
         let now = t.inner.env.now();
         place.at.insert(shard.id.clone(), end_of(t, &stream, &shard.id, now).await?);
     }
@@ -184,7 +184,7 @@ pub(super) async fn read(t: &DynamoTable, table: &str, after: &Cursor, max: usiz
     let mut pause = FIRST_PAUSE;
     loop {
         if place.must_follow() {
-            place.follow(&list(&t.inner, &stream).await?);
+            place.follow(&t.tails().shards(&t.inner, &stream).await?);
         }
         let mut entries = Vec::new();
         for shard in place.open() {

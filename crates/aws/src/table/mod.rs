@@ -9,6 +9,10 @@
 //! | expiry | the item's `x`, looked at in every condition and every answer; DynamoDB removes the item later |
 //! | the change feed | DynamoDB Streams |
 //!
+//! The role needs, on tables that begin with the prefix and on their streams: `dynamodb:` `CreateTable`, `DescribeTable`,
+//! `DescribeTimeToLive`, `UpdateTimeToLive`, `GetItem`, `BatchGetItem`, `Query`, `PutItem`, `DeleteItem`, `BatchWriteItem`,
+//! `ConditionCheckItem`, `DescribeStream`, `GetShardIterator`, `GetRecords`; and `ListTables` for [`Aws::check`].
+//!
 //! `versions` says how versions grow without a request of their own, `item` what is stored, `write` how an answer that was lost
 //! is told from a condition that did not hold, and `feed` why the feed is a stream.
 

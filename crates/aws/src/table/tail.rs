@@ -14,7 +14,7 @@ use tidemill_base::{Env, Result};
 use tidemill_runtime::Stopwatch;
 use tokio::sync::Mutex;
 
-use super::shards::{Change, Got, records};
+use super::shards::{Change, Got, Shard, list, records};
 use crate::connect::Inner;
 
 /// Two processes that follow a table stay within DynamoDB's five questions a second.
@@ -23,6 +23,10 @@ pub(super) const PAUSE: Duration = Duration::from_millis(400);
 const KEPT: usize = 4096;
 /// Bytes of values kept.
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
+/// DynamoDB's iterators go stale then.
+const IDLE: Duration = Duration::from_secs(15 * 60);
+/// Shards come and go every few hours, and DynamoDB lists them ten times a second at most, for everybody.
+const LISTED: Duration = Duration::from_secs(1);
 /// Records in one question.
 const ASKED: usize = 1000;
 
@@ -32,6 +36,8 @@ pub(super) struct Tails {
     /// Tells this process's marks from others'.
     id: u64,
     by_shard: StdMutex<BTreeMap<String, Arc<Mutex<Tail>>>>,
+    /// The shards of each stream, and since when.
+    listed: Mutex<BTreeMap<String, (Stopwatch, Vec<Shard>)>>,
 }
 
 /// The newest records of a shard.
@@ -47,6 +53,7 @@ pub(super) struct Tail {
     /// DynamoDB's word for what follows; `None`: the shard has ended.
     next: Option<String>,
     asked: Option<Stopwatch>,
+    begun: Stopwatch,
 }
 
 /// Which process, and how many records its tail had seen.
@@ -54,7 +61,20 @@ pub(super) type Mark = (u64, u64);
 
 impl Tails {
     pub(super) fn new(env: &Env) -> Self {
-        Self { id: env.random_u64(), by_shard: StdMutex::default() }
+        Self { id: env.random_u64(), by_shard: StdMutex::default(), listed: Mutex::default() }
+    }
+
+    /// All shards of a stream as they were a second ago at most. An end that is newer than that is found later, and children are
+    /// read from their beginning, so that nothing is missed.
+    pub(super) async fn shards(&self, inner: &Inner, stream: &str) -> Result<Vec<Shard>> {
+        let mut listed = self.listed.lock().await;
+        if let Some((_, shards)) = listed.get(stream).filter(|(at, _)| at.elapsed() < LISTED) {
+            return Ok(shards.clone());
+        }
+        let at = Stopwatch::start();
+        let shards = list(inner, stream).await?;
+        listed.insert(stream.to_owned(), (at, shards.clone()));
+        Ok(shards)
     }
 
     pub(super) fn get(&self, shard: &str) -> Option<Arc<Mutex<Tail>>> {
@@ -64,10 +84,22 @@ impl Tails {
     /// The shard's tail, which begins at the iterator `next`, behind the record `before`, unless there is one already.
     pub(super) fn begin(&self, shard: &str, before: Option<String>, next: String) -> Arc<Mutex<Tail>> {
         let begin = || {
-            let tail = Tail { id: self.id, before, log: VecDeque::new(), bytes: 0, dropped: 0, next: Some(next), asked: None };
+            let tail = Tail {
+                id: self.id,
+                before,
+                log: VecDeque::new(),
+                bytes: 0,
+                dropped: 0,
+                next: Some(next),
+                asked: None,
+                begun: Stopwatch::start(),
+            };
             Arc::new(Mutex::new(tail))
         };
-        self.by_shard.lock().unwrap_or_else(PoisonError::into_inner).entry(shard.to_owned()).or_insert_with(begin).clone()
+        let mut tails = self.by_shard.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that nobody has asked for so long is of no use: its iterator is stale, or its shard has ended.
+        tails.retain(|_, tail| tail.try_lock().map_or(true, |tail| tail.asked.unwrap_or(tail.begun).elapsed() < IDLE));
+        tails.entry(shard.to_owned()).or_insert_with(begin).clone()
     }
 
     fn forget(&self, shard: &str) {
@@ -198,5 +230,19 @@ mod tests {
         assert_eq!(tail.find(Some((id, 10)), None), Some(10));
         assert_eq!(tail.find(None, Some("10")), Some(10));
         assert_eq!(tail.take(10, 1).0[0].number, "11");
+    }
+
+    #[test]
+    fn tails_that_nobody_asks_are_forgotten() {
+        tidemill_blocks_test::run_simulated(async |h| {
+            let tails = Tails::new(h.env());
+            tails.begin("ended", None, "i".to_owned());
+            tidemill_runtime::sleep(IDLE / 2).await;
+            tails.begin("followed", None, "i".to_owned());
+            assert!(tails.get("ended").is_some());
+            tidemill_runtime::sleep(IDLE / 2).await;
+            tails.begin("new", None, "i".to_owned());
+            assert!(tails.get("ended").is_none() && tails.get("followed").is_some());
+        });
     }
 }

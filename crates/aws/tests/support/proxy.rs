@@ -23,6 +23,8 @@ pub enum Fault {
     Cut,
     /// The engine does not see it; a batch is answered as if it had failed each entry.
     EntriesFailed,
+    /// The engine does not see it; this is the answer.
+    Said(serde_json::Value),
     /// It passes.
     None,
 }
@@ -121,6 +123,7 @@ async fn serve(mut client: TcpStream, engine: &str, plan: &Mutex<Plan>) -> io::R
             Fault::Refused(status, code) => {
                 answer(&mut client, status, &format!(r#"{{"__type":"{code}","message":"{code} by the test"}}"#)).await?
             }
+            Fault::Said(said) => answer(&mut client, 200, &said.to_string()).await?,
             Fault::EntriesFailed => answer(&mut client, 200, &failed_entries(&operation, &request.body)).await?,
             Fault::AnswerLost => {
                 forward(engine, &request).await?;
