@@ -295,9 +295,41 @@ fn chosen_dead_letters_are_redriven_and_the_rest_is_given_back() {
 }
 
 #[test]
+fn a_second_purge_within_a_minute_drops_what_it_can_reach() {
+    through_proxy("a_second_purge_within_a_minute_drops_what_it_can_reach", async |h, aws, proxy| {
+        let (queue, name) = new_queue(h, aws).await;
+        queue.send(&name, numbered(5)).await.unwrap();
+        assert_eq!(queue.purge(&name).await.unwrap(), 5);
+        assert_eq!(proxy.seen("PurgeQueue"), 0, "a few are dropped one by one");
+        queue.send(&name, vec![NewMessage::after("later", LONG), NewMessage::now("now")]).await.unwrap();
+        proxy.next("PurgeQueue", [Fault::Refused(403, "PurgeQueueInProgress")]);
+        assert_eq!(queue.purge(&name).await.unwrap(), 1, "the delayed one is out of reach");
+        queue.purge(&name).await.unwrap();
+        assert_eq!(proxy.seen("PurgeQueue"), 2);
+        let stats = queue.stats(&name).await.unwrap();
+        assert_eq!(stats.ready + stats.delayed + stats.in_flight, 0);
+    });
+}
+
+#[test]
+fn a_poll_that_fails_beside_others_loses_nothing() {
+    through_proxy("a_poll_that_fails_beside_others_loses_nothing", async |h, aws, proxy| {
+        let (queue, name) = new_queue(h, aws).await;
+        queue.send(&name, numbered(60)).await.unwrap();
+        // The first brings ten; of those beside each other two are denied.
+        proxy.next("ReceiveMessage", [Fault::None, EXPIRED, Fault::None, EXPIRED]);
+        let got = queue.receive(&name, Receive::up_to(60, LONG)).await.unwrap();
+        assert_eq!(got.len(), 40);
+        assert_eq!(drain(&queue, &name).await.len(), 20);
+    });
+}
+
+#[test]
 fn a_check_finds_the_services_and_says_when_it_is_not_let_in() {
     use tidemill_blocks::check::Found;
-    through_proxy("a_check_finds_the_services_and_says_when_it_is_not_let_in", async |h, aws, proxy| {
+    through_proxy("a_check_finds_the_services_and_says_when_it_is_not_let_in", async |h, _aws, proxy| {
+        let own = AwsSettings { prefix: h.env().id("t"), ..settings(&proxy.endpoint()) };
+        let aws = Aws::connect(own, h.env().clone()).await.unwrap();
         let name = h.name("t");
         aws.table().ensure(&name).await.unwrap();
         let found = aws.check(true).await;

@@ -22,6 +22,8 @@ const MOVE: Duration = Duration::from_secs(300);
 const TAKE: usize = 100;
 /// A poll that waits asks all of SQS's machines, one that does not only some.
 const WAIT: Duration = Duration::from_secs(1);
+/// So many messages are dropped one by one.
+const DRAINED: u64 = 1000;
 /// SQS goes on dropping messages for so long after it has answered, those included that are sent meanwhile.
 const PURGING: Duration = Duration::from_secs(60);
 
@@ -141,10 +143,17 @@ async fn move_to(q: &SqsQueue, from: &str, chosen: Vec<Received>, to: Option<&st
     Ok(moved)
 }
 
-/// See [`tidemill_blocks::queue::Queue::purge`]. How many it says is what SQS counted before, which is approximate.
+/// See [`tidemill_blocks::queue::Queue::purge`]. A few messages that all can be received are dropped one by one, which spares the
+/// minute for which SQS's own purge reaches out to later messages; what SQS has not counted yet may stay then. Otherwise the answer
+/// is what SQS counted before, which is approximate.
 pub(super) async fn purge(q: &SqsQueue, queue: &str) -> Result<u64> {
-    let stats = settings::stats(&q.attributes(queue).await?);
+    let found = q.attributes(queue).await?;
+    let stats = settings::stats(&found);
     let counted = stats.ready + stats.delayed + stats.in_flight;
+    // Receiving would bury some where messages die of it.
+    if counted <= DRAINED && stats.ready == counted && settings::redrive(&found).is_none() {
+        return drain(q, queue).await;
+    }
     let url = q.url(queue).await?;
     match q.inner.sqs.purge_queue().queue_url(url).send().await.map_err(|e| q.named(queue, error(format!("purge queue `{queue}`"), e))) {
         Ok(_) => {

@@ -42,8 +42,14 @@ pub(super) async fn receive(q: &SqsQueue, queue: &str, how: Receive) -> Result<V
         let got = poll(q, queue, how.max, how.lease, left).await?;
         let now = q.inner.env.now();
         let (early, due): (Vec<_>, Vec<_>) = got.into_iter().partition(|m| m.envelope.due.is_some_and(|due| due > now));
-        if !early.is_empty() {
-            send_anew(q, queue, &early, now).await?;
+        if !early.is_empty()
+            && let Err(e) = send_anew(q, queue, &early, now).await
+        {
+            // What is due and under lease already must not be lost on the way; the early ones surface again when theirs ends.
+            if due.is_empty() {
+                return Err(e);
+            }
+            tracing::warn!(queue, error = %e.chain(), "delayed messages surface again later; they could not be sent anew");
         }
         if !due.is_empty() || how.wait <= waited.elapsed() {
             note_age(q, queue, &due);
@@ -70,11 +76,8 @@ pub(super) async fn poll(q: &SqsQueue, queue: &str, max: usize, lease: Duration,
                     brought += more.len();
                     got.extend(more);
                 }
-                // What is here already is under lease; it must not be lost on the way.
-                Err(e) => {
-                    tracing::debug!(queue, error = %e.chain(), "one of several polls failed");
-                    return Ok(got);
-                }
+                // What the others brought is under lease already; it must not be lost on the way.
+                Err(e) => tracing::debug!(queue, error = %e.chain(), "one of several polls failed"),
             }
         }
         full = brought == missing.min(calls * BATCH);
