@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ async fn assembled() -> Assembled {
     let blocks = support::blocks(&env);
     let manager = Manager::new(blocks.clone(), env.clone(), BatchSettings::default(), Arc::new(ParquetSink { price: 0.0 })).await.unwrap();
     let engine = sql::engine(&blocks, &manager, env.clone(), EngineSettings::default(), 0.0).unwrap();
-    let scaler = Scaler::new(blocks.clone(), env.clone(), ScalerSettings { policies: BTreeMap::new() });
+    let scaler = Scaler::new(blocks.clone(), env.clone(), ScalerSettings::default());
     let state = AppState::new(blocks, env.clone(), tasks.clone(), ServerConfig::default(), false).await.unwrap();
     let state = state.with_service(manager).with_service(engine).with_service(scaler).with_service(Started(env.now()));
     state.auth.create_user("root", Role::Admin).await.unwrap();

@@ -60,7 +60,7 @@ mod tests {
         let shutdown = Shutdown::new();
         let idle = Duration::from_millis(50);
         let managers =
-            futures::future::join(sweep_regularly(&blocks, &env, idle, &shutdown), sweep_regularly(&blocks, &env, idle, &shutdown));
+            futures::future::try_join(sweep_regularly(&blocks, &env, idle, &shutdown), sweep_regularly(&blocks, &env, idle, &shutdown));
         let gone = async {
             for round in 0..2 {
                 while objects::get_opt(blocks.objects.as_ref(), &part).await.unwrap().is_some() {
@@ -73,7 +73,7 @@ mod tests {
             shutdown.drain();
         };
         let both = async { tokio::join!(managers, gone) };
-        tidemill_runtime::timeout(Duration::from_secs(10), "two sweeps", both).await.unwrap();
+        tidemill_runtime::timeout(Duration::from_secs(10), "two sweeps", both).await.unwrap().0.unwrap();
     }
 
     #[test]

@@ -35,7 +35,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(3);
 const ASK_EVERY: Duration = Duration::from_millis(750);
 
 /// What the loop goes by.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ScalerSettings {
     /// The policy of each group.
     pub policies: BTreeMap<String, ScalePolicy>,

@@ -46,7 +46,7 @@ impl Mill {
         let state = AppState::new(blocks.clone(), env.clone(), tasks, config, false).await.unwrap();
         let manager =
             Manager::new(blocks.clone(), env.clone(), BatchSettings::default(), Arc::new(sql::ParquetSink { price: 0.0 })).await.unwrap();
-        let scaler = Scaler::new(blocks.clone(), env.clone(), ScalerSettings { policies: Default::default() });
+        let scaler = Scaler::new(blocks.clone(), env.clone(), ScalerSettings::default());
         let engine = sql::engine(&blocks, &manager, env.clone(), EngineSettings::default(), 0.0).unwrap();
         let state = state.with_service(manager).with_service(scaler).with_service(engine).with_service(Started(env.now()));
         let mut tokens = Vec::new();
