@@ -82,12 +82,16 @@ async fn the_script_is_told_what_to_start_and_members_outlive_the_manager() {
     assert!(requests.lines().any(|l| l == expected), "{requests}");
     drop(fleet);
 
-    // Also when its record is lost: the script knows them.
+    // Also for a manager without the record: the script knows them.
     std::fs::remove_file(folder.path().join("data/fleet-command/fleet.json")).unwrap();
     let fleet = open(folder.path());
-    fleet.ensure(spec(2, 4)).await.unwrap();
-    fleet.reconcile().await.unwrap();
-    let after = fleet.groups().await.unwrap().remove(0).members;
+    fleet.ensure(spec(0, 4)).await.unwrap();
+    for _ in 0..3 {
+        fleet.reconcile().await.unwrap();
+    }
+    let after = fleet.groups().await.unwrap().remove(0);
+    assert_eq!(after.desired, 2, "whoever takes over sends nobody home");
+    let after = after.members;
     let ids = |members: &[tidemill_blocks::fleet::Member]| members.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
     assert_eq!(ids(&after), ids(&before));
     end_all(&fleet).await;

@@ -84,6 +84,12 @@ impl GroupState {
         Ok(())
     }
 
+    /// Raises the size to the members there are, as far as the maximum lets it.
+    pub(super) fn keep_members(&mut self) {
+        let active = u32::try_from(self.active()).unwrap_or(u32::MAX);
+        self.desired = self.desired.max(active.min(self.spec.max));
+    }
+
     pub(super) fn member(&mut self, id: &str) -> Result<&mut MemberRecord> {
         let group = &self.spec.name;
         self.members.get_mut(id).ok_or_else(|| Error::not_found(format!("group {group} has no member {id}")))

@@ -257,7 +257,8 @@ impl Inner {
         self.state.groups.get_mut(name).ok_or_else(|| Error::not_found(format!("there is no worker group {name}")))
     }
 
-    /// Members that are listed no more are gone; those that nobody here knows were started by an earlier manager, and are kept.
+    /// Members that are listed no more are gone. Those that nobody here knows were started by another manager, and the size is set to
+    /// keep them: a manager that takes over knows nothing of the size that was wanted, and must not begin by sending workers home.
     fn take_note(&mut self, group: &str, listed: &[Listed], pace: &Pace, env: &Env) -> Result<()> {
         let now = env.now();
         let state = self.group(group)?;
@@ -267,7 +268,9 @@ impl Inner {
             tracing::info!(group, member = id, "worker is listed no more");
             state.gone(id, "the script lists it no more", pace, env);
         }
+        let mut adopted = false;
         for Listed { member, state: is } in listed {
+            adopted |= !state.members.contains_key(member);
             let fresh = MemberRecord { process: None, started_at: now, protected: false, ending: None };
             let known = state.members.entry(member.clone()).or_insert(fresh);
             match is {
@@ -275,6 +278,9 @@ impl Inner {
                 // Its time begins when it has a machine.
                 ListedState::Waiting => (known.process, known.started_at) = (None, now),
             }
+        }
+        if adopted {
+            state.keep_members();
         }
         self.asked.retain(|id| !gone.contains(id));
         Ok(())
