@@ -56,6 +56,10 @@ pub use settings::PostgresSettings;
 #[derive(Debug, Clone)]
 pub struct Postgres {
     shared: Arc<Shared>,
+    ledger: Arc<ledger::PostgresLedger>,
+    queue: Arc<queue::PostgresQueue>,
+    table: Arc<table::PostgresTable>,
+    objects: Arc<objects::PostgresObjects>,
 }
 
 /// What all drivers stand on. The tasks behind it end when the last driver is dropped.
@@ -63,12 +67,12 @@ pub struct Postgres {
 pub(crate) struct Shared {
     pub(crate) link: Arc<Link>,
     pub(crate) bell: Arc<Bell>,
-    shutdown: Shutdown,
+    pub(crate) tasks: Tasks,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.shutdown.close();
+        self.tasks.shutdown().close();
     }
 }
 
@@ -82,9 +86,8 @@ impl Postgres {
         let postgres = Self::prepare(&settings, env)?;
         let shared = &postgres.shared;
         schema::set_up(&shared.link).await?;
-        let tasks = Tasks::new("postgres", shared.shutdown.clone());
-        shared.bell.start(&shared.link, &tasks);
-        sweep::start(&shared.link, &tasks);
+        shared.bell.start(&shared.link, &shared.tasks);
+        sweep::start(&shared.link, &shared.tasks);
         Ok(postgres)
     }
 
@@ -93,27 +96,34 @@ impl Postgres {
     pub fn prepare(settings: &PostgresSettings, env: Env) -> Result<Self> {
         let link = Arc::new(Link::new(settings::Target::new(settings)?, env)?);
         let bell = Arc::new(Bell::new(&link));
-        Ok(Self { shared: Arc::new(Shared { link, bell, shutdown: Shutdown::new() }) })
+        let shared = Arc::new(Shared { link, bell, tasks: Tasks::new("postgres", Shutdown::new()) });
+        Ok(Self {
+            ledger: Arc::new(ledger::PostgresLedger::new(Arc::clone(&shared))),
+            queue: Arc::new(queue::PostgresQueue::new(Arc::clone(&shared))),
+            table: Arc::new(table::PostgresTable::new(Arc::clone(&shared))),
+            objects: Arc::new(objects::PostgresObjects::new(Arc::clone(&shared))),
+            shared,
+        })
     }
 
     /// The ledger block.
     pub fn ledger(&self) -> Arc<dyn Ledger> {
-        Arc::new(ledger::PostgresLedger::new(Arc::clone(&self.shared)))
+        self.ledger.clone()
     }
 
     /// The queue block.
     pub fn queue(&self) -> Arc<dyn Queue> {
-        Arc::new(queue::PostgresQueue::new(Arc::clone(&self.shared)))
+        self.queue.clone()
     }
 
     /// The table block.
     pub fn table(&self) -> Arc<dyn Table> {
-        Arc::new(table::PostgresTable::new(Arc::clone(&self.shared)))
+        self.table.clone()
     }
 
     /// The objects block.
     pub fn objects(&self) -> Objects {
-        Arc::new(objects::PostgresObjects::new(Arc::clone(&self.shared)))
+        self.objects.clone()
     }
 
     /// What the drivers need of the server and how it was found; what is missing is made if `create`.

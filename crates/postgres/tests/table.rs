@@ -164,7 +164,7 @@ fn sweeping_removes_the_expired_and_old_changes() {
         let old = format!("UPDATE {}.tidemill_feed SET at = at - interval '26 hours' WHERE sort <> 'kept'", settings.schema);
         client.batch_execute(&old).await.unwrap();
         postgres.sweep().await.unwrap();
-        let left = table.feed("t", &Cursor::default(), 10, Duration::ZERO).await.unwrap().entries;
+        let left = table.feed("t", &Cursor::default(), 10, Duration::from_secs(10)).await.unwrap().entries;
         assert_eq!(left.iter().map(|e| &e.key.sort[..]).collect::<Vec<_>>(), [b"kept"]);
     });
 }
@@ -196,5 +196,44 @@ fn a_transaction_is_one_round_trip_and_survives_lost_connections() {
         let item = table.get("t", &Key::new("p", "a")).await.unwrap().unwrap();
         assert_eq!(item.value, "0", "what was lost before its commit has had no effect");
         table.transact("t", vec![Write::put(Key::new("p", "a"), "3", Condition::Version(item.version))]).await.unwrap();
+    });
+}
+
+#[test]
+fn callers_of_one_process_share_commits_and_no_fate() {
+    on_postgres("callers_of_one_process_share_commits_and_no_fate", async |h, settings| {
+        const CALLERS: usize = 200;
+        let postgres = connect(&settings, h.env()).await;
+        let table = postgres.table();
+        table.ensure("t").await.unwrap();
+        table.transact("t", vec![put("p", "taken", "")]).await.unwrap();
+        let before = postgres.calls().table;
+        let call = |n: usize| {
+            let table = table.clone();
+            async move {
+                // Every fourth wants what is not so; of the others, pairs want the same item.
+                let check = if n.is_multiple_of(4) { Condition::Absent } else { Condition::Any };
+                let own = Write::put(Key::new("p", format!("{}", n / 2)), n.to_string(), Condition::Absent);
+                table.transact("t", vec![own, Write::check(Key::new("p", "taken"), check)]).await
+            }
+        };
+        let answers = h.all_at_once(CALLERS, call).await;
+        for (n, answer) in answers.iter().enumerate().filter(|(n, _)| n.is_multiple_of(4)) {
+            assert_eq!(answer.as_ref().unwrap_err().kind(), tidemill_base::ErrorKind::Conflict, "caller {n}");
+        }
+        for pair in 0..CALLERS / 2 {
+            let won: Vec<usize> = [2 * pair, 2 * pair + 1].into_iter().filter(|n| answers[*n].is_ok()).collect();
+            assert_eq!(won.len(), 1, "pair {pair}");
+            let item = table.get("t", &Key::new("p", format!("{pair}"))).await.unwrap().unwrap();
+            assert_eq!((item.value, item.version), (won[0].to_string().into(), answers[won[0]].as_ref().unwrap()[0]));
+        }
+        let between = postgres.calls().table;
+        let alone = |n: usize| {
+            let table = table.clone();
+            async move { table.transact("t", vec![put("q", &n.to_string(), "")]).await }
+        };
+        assert!(h.all_at_once(CALLERS, alone).await.iter().all(Result::is_ok));
+        let shared = postgres.calls().table - between;
+        assert!(shared < CALLERS as u64 / 4, "{shared} round trips for {CALLERS} callers, {} before", between - before);
     });
 }

@@ -22,6 +22,8 @@ const COPY_BYTES: i64 = 16 << 20;
 /// Beyond this a digest is computed on a thread where that may take a while.
 const DIGEST_HERE: usize = 128 << 10;
 
+const NUMBER: &str = "SELECT nextval('tidemill_blobs')";
+
 /// Begins contents of which nobody knows yet, and puts them on the list of what goes away by itself.
 const BEGIN: &str = "
 WITH b AS (SELECT nextval('tidemill_blobs') AS blob)
@@ -35,8 +37,8 @@ const COPY: &str = "
 INSERT INTO tidemill_chunks (blob, at, size, data)
 SELECT $1, at, size, data FROM tidemill_chunks WHERE blob = $2 AND at >= $3 AND at < $4 RETURNING size";
 
-/// Makes the object name contents, if the condition holds. The contents are one or more that were begun; they become one, each
-/// behind the other, and go off the list. If one has gone away meanwhile the whole is undone.
+/// Makes the object name contents, if the condition holds. The contents are pieces that come along; or they are one or more that
+/// were begun, which become one, each behind the other, and go off the list. If one has gone away meanwhile the whole is undone.
 const NAME: &str = "
 WITH old AS MATERIALIZED (SELECT blob, etag FROM tidemill_objects WHERE path = $1),
 ok AS MATERIALIZED (
@@ -53,11 +55,14 @@ joined AS (
   UPDATE tidemill_chunks c SET blob = ($8::bigint[])[1], at = c.at + p.start
   FROM unnest($8::bigint[], $9::bigint[]) WITH ORDINALITY AS p(blob, start, n), ok
   WHERE ok.holds AND p.n > 1 AND c.blob = p.blob RETURNING 1),
+stored AS (
+  INSERT INTO tidemill_chunks (blob, at, size, data)
+  SELECT ($8::bigint[])[1], c.at, octet_length(c.data), c.data FROM unnest($10::bigint[], $11::bytea[]) AS c(at, data), ok WHERE ok.holds),
 left_over AS (
   INSERT INTO tidemill_garbage (blob, due) SELECT old.blob, statement_timestamp() + interval '15 minutes' FROM old, ok
   WHERE ok.holds AND old.blob IS NOT NULL ON CONFLICT DO NOTHING)
-SELECT holds, (SELECT etag FROM old),
-  CASE WHEN holds THEN tidemill_expect((SELECT count(*) FROM claimed), cardinality($8::bigint[])) END FROM ok";
+SELECT holds, (SELECT etag FROM old), CASE WHEN holds THEN tidemill_expect((SELECT count(*) FROM claimed),
+  CASE WHEN cardinality($10::bigint[]) > 0 THEN 0 ELSE cardinality($8::bigint[]) END) END FROM ok";
 
 const RENAME: &str = "
 WITH old AS MATERIALIZED (SELECT blob FROM tidemill_objects WHERE path = $2),
@@ -119,6 +124,8 @@ pub(super) struct Contents {
     /// Others, with where each begins.
     pub(super) blobs: Vec<i64>,
     pub(super) starts: Vec<i64>,
+    /// The pieces of the one in `blobs`, which are not written yet.
+    pub(super) pieces: Vec<Vec<u8>>,
     pub(super) size: i64,
     pub(super) e_tag: String,
 }
@@ -158,6 +165,11 @@ fn pieces(payload: &PutPayload) -> Vec<Vec<u8>> {
     out
 }
 
+/// Where pieces begin, the first of them at `at`.
+fn starts(at: i64, count: usize) -> Vec<i64> {
+    (0..count).map(|n| at + i64::try_from(n * CHUNK_BYTES).unwrap_or(i64::MAX)).collect()
+}
+
 impl PostgresObjects {
     async fn write(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> object_store::Result<Vec<tokio_postgres::Row>> {
         self.shared.link.write(Block::Objects, sql, params).await.map_err(foreign)
@@ -171,19 +183,19 @@ impl PostgresObjects {
         locks
     }
 
-    async fn begin_blob(&self) -> object_store::Result<i64> {
-        let rows = self.write(BEGIN, &[]).await?;
+    /// A number for contents, from [`NUMBER`] or [`BEGIN`].
+    async fn number(&self, sql: &str) -> object_store::Result<i64> {
+        let rows = self.write(sql, &[]).await?;
         let row = rows.first().ok_or_else(|| foreign(Error::internal("beginning an object gave no answer")))?;
         row.try_get(0).map_err(foreign_pg)
     }
 
     /// Writes contents that no object names yet.
     pub(super) async fn stage(&self, payload: &PutPayload) -> object_store::Result<Staged> {
-        let (md5, blob) = (digest(payload).await?, self.begin_blob().await?);
+        let (md5, blob) = (digest(payload).await?, self.number(BEGIN).await?);
         let mut at = 0_i64;
         for some in pieces(payload).chunks(CHUNKS) {
-            let starts: Vec<i64> = (0..some.len()).map(|n| at + i64::try_from(n * CHUNK_BYTES).unwrap_or(i64::MAX)).collect();
-            self.write(CHUNK, &[&blob, &starts, &some]).await?;
+            self.write(CHUNK, &[&blob, &starts(at, some.len()), &some]).await?;
             at += some.iter().map(|piece| i64::try_from(piece.len()).unwrap_or(i64::MAX)).sum::<i64>();
         }
         Ok(Staged { blob, size: payload.content_length() as u64, md5 })
@@ -201,9 +213,15 @@ impl PostgresObjects {
             let e_tag = hex::encode(digest(&payload).await?);
             let inline: Vec<u8> = payload.iter().flat_map(|b| b.iter().copied()).collect();
             Contents { size: size_of(inline.len() as u64), inline: Some(inline), e_tag, ..Contents::default() }
+        } else if payload.content_length() <= CHUNKS * CHUNK_BYTES {
+            // All in one statement, and so in one commit.
+            let (e_tag, blob) = (hex::encode(digest(&payload).await?), self.number(NUMBER).await?);
+            let size = size_of(payload.content_length() as u64);
+            Contents { blobs: vec![blob], starts: vec![0], pieces: pieces(&payload), size, e_tag, inline: None }
         } else {
             let staged = self.stage(&payload).await?;
-            Contents { blobs: vec![staged.blob], starts: vec![0], size: size_of(staged.size), e_tag: hex::encode(staged.md5), inline: None }
+            let (size, e_tag) = (size_of(staged.size), hex::encode(staged.md5));
+            Contents { blobs: vec![staged.blob], starts: vec![0], size, e_tag, ..Contents::default() }
         };
         self.name(path, contents, &attributes, condition).await
     }
@@ -222,8 +240,9 @@ impl PostgresObjects {
             Condition::Absent => (1, ""),
             Condition::Tag(tag) => (2, tag.as_str()),
         };
-        let Contents { inline, blobs, starts, size, e_tag } = contents;
-        let params: [&(dyn ToSql + Sync); 9] = [&text, &kind, &wanted, &size, &e_tag, &attributes, &inline, &blobs, &starts];
+        let Contents { inline, blobs, starts: at, pieces, size, e_tag } = contents;
+        let begin = starts(0, pieces.len());
+        let params: [&(dyn ToSql + Sync); 11] = [&text, &kind, &wanted, &size, &e_tag, &attributes, &inline, &blobs, &at, &begin, &pieces];
         let rows = self.shared.link.locked(Block::Objects, &self.locks(&[text]), NAME, &params).await.map_err(foreign)?;
         let row = rows.first().ok_or_else(|| foreign(Error::internal("naming an object gave no answer")))?;
         if row.try_get(0).map_err(foreign_pg)? {
@@ -243,7 +262,7 @@ impl PostgresObjects {
         let (size, e_tag) = (size_of(record.meta.size), record.meta.e_tag.clone().unwrap_or_default());
         let contents = match (record.contents, record.blob) {
             (None, Some(source)) => {
-                let blob = self.begin_blob().await?;
+                let blob = self.number(BEGIN).await?;
                 let (mut at, mut copied) = (0, 0);
                 while at < size {
                     let until = at + COPY_BYTES;
@@ -255,7 +274,7 @@ impl PostgresObjects {
                 if copied != size {
                     return Err(super::read::gone(from));
                 }
-                Contents { blobs: vec![blob], starts: vec![0], size, e_tag, inline: None }
+                Contents { blobs: vec![blob], starts: vec![0], size, e_tag, ..Contents::default() }
             }
             (inline, _) => Contents { inline: Some(inline.unwrap_or_default().to_vec()), size, e_tag, ..Contents::default() },
         };

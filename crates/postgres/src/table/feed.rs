@@ -76,7 +76,9 @@ pub(super) async fn follow(shared: &Shared, table: i32, place: Place, max: usize
         woken.as_mut().enable();
         let rows = shared.link.read(Block::Table, FOLLOW, &[&table, &place.0, &place.1, &limit]).await?;
         let (entries, last) = settled(&rows).map_err(from_pg)?;
-        let left = wait.saturating_sub(watch.elapsed());
+        // Changes that are there and are held back are worth a moment, also to a caller that does not wait.
+        let patience = if rows.is_empty() { wait } else { wait.max(HELD_BACK.1) };
+        let left = patience.saturating_sub(watch.elapsed());
         if !entries.is_empty() || left.is_zero() {
             return Ok(FeedPage { entries, next: cursor(last.unwrap_or(place)) });
         }

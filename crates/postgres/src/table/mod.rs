@@ -11,6 +11,7 @@
 //! partition. The price: a long transaction that writes, anywhere on the server, holds the feed back until it ends.
 
 mod feed;
+mod group;
 mod write;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::error::from_pg;
 use crate::link::{Block, Params};
 use crate::names::Names;
 use crate::time::Time;
+use group::Groups;
 
 /// The most items of one page, so that a page of large values fits into memory.
 const PAGE: usize = 1000;
@@ -62,11 +64,12 @@ const RANGE: [&str; 4] =
 pub(crate) struct PostgresTable {
     shared: Arc<Shared>,
     names: Names,
+    groups: Arc<Groups>,
 }
 
 impl PostgresTable {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, names: Names::default() }
+        Self { shared, names: Names::default(), groups: Arc::default() }
     }
 
     async fn id(&self, table: &str) -> Result<i32> {
@@ -133,7 +136,7 @@ impl Table for PostgresTable {
         if writes.is_empty() {
             return Ok(Vec::new());
         }
-        write::apply(&self.shared, id, &writes).await
+        self.groups.submit(&self.shared, id, writes).await
     }
 
     async fn write_many(&self, table: &str, writes: Vec<Write>) -> Result<()> {
@@ -141,7 +144,7 @@ impl Table for PostgresTable {
         check_writes(&writes, usize::MAX)?;
         check_unconditional(&writes)?;
         for some in write::batches(&writes) {
-            write::apply(&self.shared, id, &some).await?;
+            write::apply(&self.shared, id, &[&some]).await?;
         }
         Ok(())
     }

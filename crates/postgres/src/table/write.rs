@@ -6,6 +6,7 @@ use tidemill_base::{Error, Result};
 use tidemill_blocks::table::{Change, Condition, Key, Write};
 use tokio_postgres::Row;
 
+use super::group::write_bytes;
 use crate::Shared;
 use crate::bell::Topic;
 use crate::error::from_pg;
@@ -14,38 +15,40 @@ use crate::time::Time;
 
 /// Partitions share so many locks, since the server's memory for locks is small. Two that share one wait for each other now and then.
 const SLOTS: u64 = 1024;
-/// The most writes in one statement of `write_many`, and the most bytes but for the last.
-const BATCH: usize = 500;
-const BATCH_BYTES: usize = 4 << 20;
+/// The most writes in one statement, and the most bytes but for the last of `write_many`.
+pub(super) const BATCH: usize = 500;
+pub(super) const BATCH_BYTES: usize = 4 << 20;
 
-/// Nothing changes unless every condition holds. The answer has a row for each write: its new version, and the first write whose
-/// condition does not hold.
+/// Several transactions at once, `tx` being the number of each: none of its changes is made unless all of its conditions hold. The
+/// answer has a row for each write: its new version, and the first write of its transaction whose condition does not hold.
 const APPLY: &str = "
 WITH w AS MATERIALIZED (
   SELECT u.*, nextval('tidemill_versions') AS version
-  FROM unnest($2::bytea[], $3::bytea[], $4::smallint[], $5::bigint[], $6::smallint[], $7::bytea[], $8::timestamptz[])
-    WITH ORDINALITY AS u(partition, sort, condition, wanted, change, value, expires, n)),
+  FROM unnest($2::bytea[], $3::bytea[], $4::smallint[], $5::bigint[], $6::smallint[], $7::bytea[], $8::timestamptz[], $9::smallint[])
+    WITH ORDINALITY AS u(partition, sort, condition, wanted, change, value, expires, tx, n)),
 bad AS MATERIALIZED (
-  SELECT min(w.n) AS n FROM w LEFT JOIN tidemill_items i ON i.tbl = $1 AND i.partition = w.partition AND i.sort = w.sort
+  SELECT w.tx, min(w.n) AS n FROM w LEFT JOIN tidemill_items i ON i.tbl = $1 AND i.partition = w.partition AND i.sort = w.sort
     AND (i.expires IS NULL OR i.expires > statement_timestamp())
   WHERE NOT CASE w.condition WHEN 0 THEN true WHEN 1 THEN i.version IS NULL WHEN 2 THEN i.version IS NOT NULL
-                             ELSE COALESCE(i.version = w.wanted, false) END),
+                             ELSE COALESCE(i.version = w.wanted, false) END
+  GROUP BY w.tx),
 put AS (
   INSERT INTO tidemill_items (tbl, partition, sort, version, expires, value)
-  SELECT $1, w.partition, w.sort, w.version, w.expires, w.value FROM w, bad WHERE w.change = 0 AND bad.n IS NULL
+  SELECT $1, w.partition, w.sort, w.version, w.expires, w.value FROM w
+  WHERE w.change = 0 AND w.tx <> ALL (ARRAY(SELECT tx FROM bad))
   ON CONFLICT (tbl, partition, sort) DO UPDATE SET version = excluded.version, expires = excluded.expires, value = excluded.value
   RETURNING partition, sort, version, value),
 gone AS (
-  DELETE FROM tidemill_items i USING w, bad
-  WHERE w.change = 1 AND bad.n IS NULL AND i.tbl = $1 AND i.partition = w.partition AND i.sort = w.sort
+  DELETE FROM tidemill_items i USING w
+  WHERE w.change = 1 AND w.tx <> ALL (ARRAY(SELECT tx FROM bad)) AND i.tbl = $1 AND i.partition = w.partition AND i.sort = w.sort
   RETURNING i.partition, i.sort, w.version),
 told AS (
   INSERT INTO tidemill_feed (tbl, xid, version, at, partition, sort, value)
   SELECT $1, pg_current_xact_id()::text::bigint, version, statement_timestamp(), partition, sort, value
   FROM (SELECT partition, sort, version, value FROM put UNION ALL SELECT partition, sort, version, NULL FROM gone) changes)
-SELECT w.n, CASE WHEN w.change = 0 THEN w.version ELSE 0 END, bad.n FROM w CROSS JOIN bad";
+SELECT w.n, CASE WHEN w.change = 0 THEN w.version ELSE 0 END, bad.n FROM w LEFT JOIN bad ON bad.tx = w.tx ORDER BY w.n";
 
-/// A call's writes, by column.
+/// Writes by column.
 #[derive(Default)]
 struct Columns<'w> {
     partitions: Vec<&'w [u8]>,
@@ -55,10 +58,11 @@ struct Columns<'w> {
     changes: Vec<i16>,
     values: Vec<Option<&'w [u8]>>,
     expiries: Vec<Option<Time>>,
+    transactions: Vec<i16>,
 }
 
 impl<'w> Columns<'w> {
-    fn push(&mut self, write: &'w Write) {
+    fn push(&mut self, transaction: i16, write: &'w Write) {
         let (condition, wanted) = match write.condition {
             Condition::Any => (0, 0),
             Condition::Absent => (1, 0),
@@ -78,49 +82,63 @@ impl<'w> Columns<'w> {
         self.changes.push(change);
         self.values.push(value);
         self.expiries.push(expires);
+        self.transactions.push(transaction);
     }
 }
 
-/// The locks on the partitions of `writes`, in ascending order.
-fn locks(schema: &str, table: i32, writes: &[Write]) -> Vec<i64> {
+/// The locks on the partitions of all writes, in ascending order.
+fn locks(schema: &str, table: i32, transactions: &[&[Write]]) -> Vec<i64> {
     let table_lock = lock_key(schema, "table", &table.to_be_bytes()).cast_unsigned() & !(SLOTS - 1);
     let slot = |w: &Write| lock_key("", "partition", w.key.partition.as_bytes()).cast_unsigned() % SLOTS;
-    let locks: BTreeSet<i64> = writes.iter().map(|w| (table_lock | slot(w)).cast_signed()).collect();
+    let locks: BTreeSet<i64> = transactions.iter().flat_map(|t| t.iter()).map(|w| (table_lock | slot(w)).cast_signed()).collect();
     locks.into_iter().collect()
 }
 
-/// Does all of `writes`, which go to distinct keys, or none.
-pub(super) async fn apply(shared: &Shared, table: i32, writes: &[Write]) -> Result<Vec<u64>> {
+/// Does all writes of each transaction or none of them, and answers for each. No two of them go to the same key,
+/// but to check it.
+pub(super) async fn apply(shared: &Shared, table: i32, transactions: &[&[Write]]) -> Result<Vec<Result<Vec<u64>>>> {
     let mut c = Columns::default();
-    writes.iter().for_each(|w| c.push(w));
-    let locks = locks(&shared.link.target.schema, table, writes);
+    for (transaction, writes) in (0_i16..).zip(transactions) {
+        writes.iter().for_each(|w| c.push(transaction, w));
+    }
+    let locks = locks(&shared.link.target.schema, table, transactions);
     let rows = shared
         .link
         .locked(
             Block::Table,
             &locks,
             APPLY,
-            &[&table, &c.partitions, &c.sorts, &c.conditions, &c.wanted, &c.changes, &c.values, &c.expiries],
+            &[&table, &c.partitions, &c.sorts, &c.conditions, &c.wanted, &c.changes, &c.values, &c.expiries, &c.transactions],
         )
         .await?;
-    let mut versions = vec![0; writes.len()];
-    for row in &rows {
-        let (n, version, bad) = read(row).map_err(from_pg)?;
-        if let Some(bad) = bad {
-            return Err(refused(writes, bad));
-        }
-        if let Some(place) = usize::try_from(n - 1).ok().and_then(|at| versions.get_mut(at)) {
-            *place = u64::try_from(version).unwrap_or_default();
-        }
+    let (mut rest, mut first) = (&rows[..], 1);
+    let mut answers = Vec::with_capacity(transactions.len());
+    for writes in transactions {
+        let (own, others) = rest.split_at(writes.len().min(rest.len()));
+        answers.push(answer(writes, first, own)?);
+        (rest, first) = (others, first + i64::try_from(writes.len()).unwrap_or(i64::MAX));
     }
-    if writes.iter().any(|w| w.change != Change::Check) {
+    let changed = |(writes, answer): (&&[Write], &Result<_>)| answer.is_ok() && writes.iter().any(|w| w.change != Change::Check);
+    if transactions.iter().zip(&answers).any(changed) {
         shared.bell.ring(Topic::Table(table), 1);
     }
-    Ok(versions)
+    Ok(answers)
 }
 
-fn read(row: &Row) -> Result<(i64, i64, Option<i64>), tokio_postgres::Error> {
-    Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+/// The answer to one transaction, whose writes are numbered from `first`.
+fn answer(writes: &[Write], first: i64, rows: &[Row]) -> Result<Result<Vec<u64>>> {
+    let mut versions = Vec::with_capacity(writes.len());
+    for row in rows {
+        match read(row).map_err(from_pg)? {
+            (_, Some(bad)) => return Ok(Err(refused(writes, bad - first + 1))),
+            (version, None) => versions.push(u64::try_from(version).unwrap_or_default()),
+        }
+    }
+    Ok(Ok(versions))
+}
+
+fn read(row: &Row) -> Result<(i64, Option<i64>), tokio_postgres::Error> {
+    Ok((row.try_get(1)?, row.try_get(2)?))
 }
 
 fn refused(writes: &[Write], n: i64) -> Error {
@@ -141,10 +159,7 @@ pub(super) fn batches(writes: &[Write]) -> Vec<Vec<Write>> {
                 out.push(vec![write.clone()]);
             }
         }
-        bytes += write.key.partition.len() + write.key.sort.len();
-        if let Change::Put { value, .. } = &write.change {
-            bytes += value.len();
-        }
+        bytes += write_bytes(write);
     }
     out
 }
@@ -172,9 +187,9 @@ mod tests {
     #[test]
     fn locks_are_few_in_order_and_the_tables_own() {
         let writes: Vec<Write> = (0..5000).map(|n| put(&format!("p{n}"), "", 0)).collect();
-        let (a, b) = (locks("s", 1, &writes), locks("s", 2, &writes));
+        let (a, b) = (locks("s", 1, &[&writes]), locks("s", 2, &[&writes]));
         assert!(a.len() <= 1024 && a.is_sorted_by(|x, y| x < y));
         assert!(a.iter().all(|l| !b.contains(l)));
-        assert_eq!(locks("s", 1, &writes[..1]), locks("s", 1, &writes[..1]));
+        assert_eq!(locks("s", 1, &[&writes[..1]]), locks("s", 1, &[&writes[..1]]));
     }
 }
