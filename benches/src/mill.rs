@@ -54,9 +54,8 @@ impl Where {
             Self::Aws { url, endpoint } => format!(
                 "[drivers]\ndefault = \"aws\"\ngrants = \"postgres\"\nfleet = \"local\"\n\
                  [postgres]\nurl = \"{url}\"\nschema = \"bench_{mark}\"\n\
-                 [aws]\nregion = \"us-east-1\"\nendpoint = \"{endpoint}\"\nprefix = \"bench-{}\"\nbucket = \"bench-{}\"\n",
-                mark.replace('_', "-"),
-                mark.replace('_', "-"),
+                 [aws]\nregion = \"us-east-1\"\nendpoint = \"{endpoint}\"\nprefix = \"bench{short}\"\nbucket = \"bench{short}\"\n",
+                short = mark.replace('_', ""),
             ),
         }
     }
