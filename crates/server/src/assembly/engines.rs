@@ -126,3 +126,18 @@ impl Engines {
 fn not_connected(driver: Driver) -> Error {
     Error::internal(format!("no connection to the engine `{}` was made", driver.as_str()))
 }
+
+#[cfg(all(test, not(any(feature = "postgres", feature = "aws"))))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_without_drivers_says_so() {
+        let config = ServerConfig::default();
+        for driver in [Driver::Postgres, Driver::Aws] {
+            let e = Engines::connect(&config, &Env::system(), &[driver]).await.unwrap_err();
+            let want = format!("this binary was built without the {} drivers", driver.as_str());
+            assert!(e.kind() == tidemill_base::ErrorKind::Invalid && e.message().contains(&want), "{e}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Managers and workers that die.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidemill_it::{Dice, Engine, eventually, pause, within};
 
@@ -8,6 +8,7 @@ use super::{Mill, TAKE_OVER, check_whole, counting, on_engines};
 
 on_engines! {
     a_killed_leader_is_replaced_in_time_and_nothing_is_lost
+    a_frozen_leader_that_wakes_does_no_harm
     a_killed_worker_s_tasks_run_elsewhere_and_count_once
     everything_killed_at_once_loses_nothing_that_was_acknowledged
     a_worker_on_engines_drains_when_it_is_told_to
@@ -33,6 +34,26 @@ fn a_killed_leader_is_replaced_in_time_and_nothing_is_lost(engine: &Engine) {
         check_whole(&mill.managers, &second, 5);
     }
     assert!(mill.workers.iter().all(|w| w.process.is_alive()), "workers survive their managers");
+}
+
+fn a_frozen_leader_that_wakes_does_no_harm(engine: &Engine) {
+    let mill = Mill::start(engine);
+    let (leader, fence) = mill.leader();
+    let [frozen, other] = [&mill.managers[leader], &mill.managers[1 - leader]];
+    let id = counting(frozen, 60, "0.4");
+    frozen.until(&id, "succeeded", 8);
+    frozen.process().signal(libc::SIGSTOP);
+    let log = || other.log().lines().filter_map(super::fence).max();
+    within(TAKE_OVER, "another manager leads", || log().filter(|now| *now > fence));
+    // The new leader puts statistics into segments that the old one still has in memory.
+    other.cli(&["batch", "run", "--array", "1-4", "--", "true"]).ok();
+    pause(Duration::from_secs(3));
+    frozen.process().signal(libc::SIGCONT);
+    for _ in 0..10 {
+        let (rows, tasks) = super::rows_of(frozen, &id);
+        assert_eq!(rows, tasks, "a row was seen twice by the manager that had been frozen");
+    }
+    check_whole(&mill.managers, &id, 60);
 }
 
 fn a_killed_worker_s_tasks_run_elsewhere_and_count_once(engine: &Engine) {
