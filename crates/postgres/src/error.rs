@@ -22,6 +22,17 @@ pub(crate) fn from_pg(e: tokio_postgres::Error) -> Error {
     Error::new(kind(db.code()), format!("{} (SQLSTATE {})", db.message(), db.code().code()))
 }
 
+/// The same where a connection could not be made, so that nothing can have taken effect.
+pub(crate) fn from_connect(e: tokio_postgres::Error, place: &str) -> Error {
+    let what = format!("connect to PostgreSQL at {place}");
+    if e.as_db_error().is_some() || e.to_string().starts_with("authentication") {
+        return from_pg(e).context(what);
+    }
+    // The library's own words for a setting that is missing, such as the password.
+    let kind = if e.to_string().starts_with("invalid configuration") { ErrorKind::Denied } else { ErrorKind::Unavailable };
+    Error::new(kind, what).with_source(e)
+}
+
 /// What to do about a state: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn kind(state: &SqlState) -> ErrorKind {
     match state.code() {

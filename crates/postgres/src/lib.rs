@@ -29,6 +29,7 @@ mod ledger;
 mod link;
 mod names;
 mod objects;
+mod open;
 mod queue;
 mod schema;
 mod settings;

@@ -15,7 +15,7 @@ use tidemill_runtime::{Stopwatch, sleep};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Statement};
 
-use crate::error::{from_pg, is_contention, is_lost, is_stale_plan, is_standby};
+use crate::error::{from_connect, from_pg, is_contention, is_lost, is_stale_plan, is_standby};
 use crate::settings::Target;
 
 /// How long a call waits for a free connection.
@@ -24,6 +24,8 @@ const WAIT: Duration = Duration::from_secs(30);
 const CONTENTION: Duration = Duration::from_secs(30);
 /// Prepared statements kept per connection; a caller that makes up texts must not fill the server's memory.
 const PREPARED: usize = 512;
+
+pub(crate) use crate::open::{Open, discard};
 
 pub(crate) type PgError = tokio_postgres::Error;
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -109,9 +111,7 @@ impl Link {
     pub(crate) async fn client(&self) -> Result<Object> {
         let place = &self.target.place;
         self.pool.get().await.map_err(|e| match e {
-            PoolError::Backend(e) | PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(e)) => {
-                from_pg(e).context(format!("connect to PostgreSQL at {place}"))
-            }
+            PoolError::Backend(e) | PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(e)) => from_connect(e, place),
             PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => Error::unavailable(format!(
                 "all {} connections to PostgreSQL at {place} were in use for {WAIT:?}; allow more, or ask for less at a time",
                 self.target.pool
@@ -257,45 +257,6 @@ impl<'e> Tries<'e> {
             discard(client);
         }
         Err(from_pg(e))
-    }
-}
-
-/// Closes a connection instead of giving it back.
-pub(crate) fn discard(client: Object) {
-    drop(Object::take(client));
-}
-
-/// A connection with a transaction open between two messages. Dropped before the transaction has ended, as it is when the caller gives
-/// up, the connection is closed and the server rolls back.
-#[derive(Debug)]
-pub(crate) struct Open(Option<Object>);
-
-impl Open {
-    pub(crate) const fn new(client: Object) -> Self {
-        Self(Some(client))
-    }
-
-    pub(crate) fn client(&self) -> &Object {
-        self.0.as_ref().expect("it is there until the transaction has ended, which takes this away")
-    }
-
-    /// The connection, its transaction over.
-    pub(crate) fn ended(mut self) -> Object {
-        self.0.take().expect("it is there until the transaction has ended, which takes this away")
-    }
-
-    /// Rolls back; the connection, unless it is broken.
-    pub(crate) async fn roll_back(self) -> Option<Object> {
-        let rolled_back = self.client().batch_execute("ROLLBACK").await;
-        rolled_back.is_ok().then(|| self.ended())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if let Some(client) = self.0.take() {
-            discard(client);
-        }
     }
 }
 

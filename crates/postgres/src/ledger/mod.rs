@@ -4,6 +4,9 @@
 //! server: a statement with an expectation is sent as `WITH touched AS (... RETURNING 1) SELECT tidemill_expect(...)`, which fails the
 //! transaction. What cannot be wrapped so is counted here, which costs a second round trip. When the server finds that a transaction
 //! cannot be put in an order with the others it undoes it, and it is sent again.
+//!
+//! Texts are ordered as the database was made to order them; one made with `LC_COLLATE 'C'` orders them by their bytes, as the embedded
+//! ledger does.
 
 pub(crate) mod migrate;
 mod numeric;

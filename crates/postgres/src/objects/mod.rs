@@ -12,6 +12,7 @@ mod multipart;
 mod put;
 mod read;
 mod record;
+mod statements;
 
 use std::fmt;
 use std::ops::Range;

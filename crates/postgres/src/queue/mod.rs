@@ -4,6 +4,7 @@
 //! its head, passing over rows that another receiver has at hand (`SKIP LOCKED`). Burying the dead and dropping the old happen in
 //! that same statement. The database's clock decides what is due: the clocks of several managers differ.
 
+mod answers;
 mod receipts;
 mod statements;
 
@@ -27,6 +28,7 @@ use crate::error::from_pg;
 use crate::link::{Block, Params};
 use crate::names::Names;
 use crate::time::Time;
+use answers::{Taken, add, info, stats};
 use statements as sql;
 
 /// Even when something is due this very moment a receiver that found nothing sleeps so long: somebody else has it at hand.
@@ -39,17 +41,6 @@ const STEP: i64 = 10_000;
 pub(crate) struct PostgresQueue {
     shared: Arc<Shared>,
     names: Names,
-}
-
-/// What one look at the head of a queue brought.
-struct Taken {
-    deliveries: Vec<Delivery>,
-    /// Messages were buried or dropped, so there may be others behind them.
-    moved: bool,
-    /// The queue that was given dead letters, and how many.
-    buried: Option<(i32, usize)>,
-    /// Until the next message is due, if nothing was.
-    due_in: Option<Duration>,
 }
 
 impl PostgresQueue {
@@ -96,58 +87,8 @@ impl PostgresQueue {
     }
 }
 
-/// Adds what one row of a receive's answer says.
-fn add(taken: &mut Taken, row: &Row) -> Result<(), tokio_postgres::Error> {
-    match row.try_get::<_, i32>(0)? {
-        sql::DELIVERED => {
-            let (id, delivery): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
-            taken.deliveries.push(Delivery {
-                id: receipts::id(id),
-                receipt: receipts::receipt(id, delivery),
-                receives: u32::try_from(row.try_get::<_, i64>(3)?).unwrap_or(u32::MAX),
-                sent_at: row.try_get::<_, Time>(4)?.0,
-                body: Bytes::copy_from_slice(row.try_get(5)?),
-            });
-        }
-        sql::BURIED => {
-            let (count, dead): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
-            taken.moved = true;
-            taken.buried = Some((i32::try_from(dead).unwrap_or_default(), usize::try_from(count).unwrap_or_default()));
-        }
-        sql::DROPPED => taken.moved = true,
-        _ => taken.due_in = Some(Duration::from_micros(u64::try_from(row.try_get::<_, i64>(1)?).unwrap_or_default())),
-    }
-    Ok(())
-}
-
 fn micros(d: Duration) -> i64 {
     i64::try_from(d.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn count(row: &Row, at: usize) -> Result<u64> {
-    row.try_get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or_default()).map_err(from_pg)
-}
-
-fn info(row: &Row) -> Result<QueueInfo> {
-    let settings = || -> Result<_, tokio_postgres::Error> {
-        Ok(QueueSettings {
-            max_receives: row.try_get::<_, Option<i64>>(1)?.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
-            dead_letter: row.try_get(2)?,
-            retention: Duration::from_micros(u64::try_from(row.try_get::<_, i64>(3)?).unwrap_or_default()),
-        })
-    };
-    let (name, settings) = (row.try_get(0).map_err(from_pg)?, settings().map_err(from_pg)?);
-    Ok(QueueInfo { name, settings, stats: stats(row, 4)? })
-}
-
-fn stats(row: &Row, at: usize) -> Result<QueueStats> {
-    let oldest: Option<i64> = row.try_get(at + 3).map_err(from_pg)?;
-    Ok(QueueStats {
-        ready: count(row, at)?,
-        delayed: count(row, at + 1)?,
-        in_flight: count(row, at + 2)?,
-        oldest_age: oldest.map(|us| Duration::from_micros(u64::try_from(us).unwrap_or_default())),
-    })
 }
 
 #[async_trait]
