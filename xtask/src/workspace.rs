@@ -32,6 +32,13 @@ impl Workspace {
     pub(crate) fn cargo(&self) -> Command {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        // What cargo says to this program it must not say to build scripts: some (ring's) are run again, and all behind them is
+        // compiled again, whenever it differs from the last time.
+        for (name, _) in std::env::vars_os() {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|p| name.to_string_lossy().starts_with(p)) {
+                cargo.env_remove(name);
+            }
+        }
         cargo
     }
 

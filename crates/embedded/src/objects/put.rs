@@ -102,6 +102,7 @@ impl Inner {
 
     /// Writes contents to a file.
     pub(super) async fn write_file(&self, payload: PutPayload) -> Result<Unclaimed> {
+        self.store.check_room_for(payload.content_length() as u64)?;
         let blobs = self.blobs.clone();
         spawn_blocking(move || blobs.write(&payload)).await.map_err(|e| Error::internal("write an object").with_source(e))?
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fjall::{OwnedWriteBatch, PersistMode, Slice};
-use tidemill_base::{Result, Timestamp};
+use tidemill_base::{Error, Result, Timestamp};
 
 use super::errors::Refusal;
 use super::writer::Sequence;
@@ -25,12 +25,19 @@ pub(crate) struct Group<'a> {
     after: Vec<Box<dyn FnOnce() + Send>>,
     bytes: usize,
     sync: bool,
+    /// Why nothing can be written now.
+    full: Option<Error>,
 }
 
 impl<'a> Group<'a> {
     pub(super) fn new(shared: &'a Shared, sequence: &'a mut Sequence) -> Self {
-        let batch = shared.db.batch();
-        Self { shared, sequence, batch, overlay: Overlay::new(), after: Vec::new(), bytes: 0, sync: false }
+        let (batch, full) = (shared.db.batch(), shared.room.look().err());
+        Self { shared, sequence, batch, overlay: Overlay::new(), after: Vec::new(), bytes: 0, sync: false, full }
+    }
+
+    /// `Exhausted` when the disk is full. Asked before anything is decided, since a decision cannot be taken back.
+    pub(super) fn check_room(&self) -> Result<()> {
+        self.full.as_ref().map_or(Ok(()), |full| Err(Error::new(full.kind(), full.message().to_owned())))
     }
 
     /// The present time.

@@ -8,6 +8,7 @@
 mod compactor;
 mod errors;
 mod group;
+mod room;
 mod spaces;
 mod writer;
 
@@ -24,6 +25,7 @@ use tokio::sync::oneshot;
 use compactor::Compactor;
 use errors::Refusal;
 pub(crate) use group::Group;
+use room::Room;
 pub(crate) use spaces::Space;
 use spaces::Spaces;
 use writer::Operation;
@@ -66,6 +68,7 @@ pub(crate) struct Shared {
     db: Database,
     spaces: Spaces,
     path: PathBuf,
+    room: Room,
     env: Env,
     refusal: OnceLock<Refusal>,
     sweepers: Mutex<Vec<Weak<dyn Sweep>>>,
@@ -105,6 +108,7 @@ impl Store {
             db,
             spaces,
             path: path.to_owned(),
+            room: Room::new(path),
             env,
             refusal: OnceLock::new(),
             sweepers: Mutex::default(),
@@ -128,7 +132,7 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         let operation: Operation = Box::new(move |group| {
             let before = group.written();
-            let decided = decide(group);
+            let decided = group.check_room().and_then(|()| decide(group));
             if durability == Durability::Synced && group.written() > before {
                 group.sync();
             }
@@ -139,6 +143,11 @@ impl Store {
         });
         self.send(operation)?;
         answered.await.unwrap_or_else(|_| Err(self.stopped()))
+    }
+
+    /// `Exhausted` when there is no room for so many bytes of contents beside the store.
+    pub(crate) fn check_room_for(&self, bytes: u64) -> Result<()> {
+        self.shared.room.look_for(bytes)
     }
 
     fn send(&self, operation: Operation) -> Result<()> {

@@ -90,7 +90,10 @@ fn run_group(shared: &Shared, receiver: &Receiver<Operation>, sequence: &mut Seq
         next = if group.is_full() { None } else { receiver.try_recv().ok() };
     }
     shared.operations.fetch_add(answers.len() as u64, Ordering::Relaxed);
-    if sweep_due && let Err(e) = sweep_all(&mut group) {
+    if sweep_due
+        && group.check_room().is_ok()
+        && let Err(e) = sweep_all(&mut group)
+    {
         tracing::warn!(error = %e.chain(), "tidying the store failed");
     }
     // Once a write has failed, what is in memory may be ahead of the disk: nothing is promised any more.
