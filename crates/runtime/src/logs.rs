@@ -13,8 +13,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// Libraries that log what callers do wrong as if it were an error of ours. Naming one in the filter turns it on again.
-const QUIET: &str = "s3s=off";
+/// Libraries that log what callers do wrong as if it were an error of ours, or every notice of a server. Naming one in the filter
+/// turns it on again.
+const QUIET: &str = "s3s=off,tokio_postgres=warn";
 
 fn with_quiet(filter: &str) -> String {
     format!("{QUIET},{filter}")
@@ -46,6 +47,7 @@ mod tests {
             let subscriber = tracing_subscriber::registry().with(filter);
             tracing::subscriber::with_default(subscriber, || {
                 let theirs = tracing::enabled!(target: "s3s::ops", tracing::Level::ERROR);
+                assert!(!tracing::enabled!(target: "tokio_postgres::connection", tracing::Level::INFO));
                 (theirs, tracing::enabled!(target: "tidemill_server", tracing::Level::INFO))
             })
         };
