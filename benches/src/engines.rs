@@ -121,7 +121,12 @@ fn minus(a: &Requests, b: &Requests, times: f64) -> Requests {
 
 fn add_bill(recorder: &mut Recorder, what: &str, bill: &Bill, goal: Option<Goal>) {
     let million = 1e6 / bill.tasks as f64;
-    let counts: Vec<String> = bill.requests.iter().map(|(service, (n, _))| format!("{service} {}", number(n * million))).collect();
+    let counts: Vec<String> = bill
+        .requests
+        .iter()
+        .filter(|(service, _)| SERVICES.contains(&service.as_str()))
+        .map(|(service, (n, _))| format!("{service} {}", number(n * million)))
+        .collect();
     let rate = verify::seconds(&bill.job).map_or(0.0, |s| bill.tasks as f64 / s);
     let note = format!("requests: {}; {} tasks at {}/s on the stand-in", counts.join(", "), bill.tasks, number(rate));
     let row =

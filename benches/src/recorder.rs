@@ -136,7 +136,9 @@ pub(crate) fn results() -> PathBuf {
 /// A number as people read it: three or four figures that count, thousands apart.
 pub(crate) fn number(value: f64) -> String {
     if value.abs() < 100.0 {
-        let text = format!("{value:.2}");
+        // Two digits that say something, of cents and of thousandths as well.
+        let places = if value == 0.0 || value.abs() >= 0.1 { 2 } else { (1.0 - value.abs().log10().floor()).min(9.0) as usize };
+        let text = format!("{value:.places$}");
         return text.trim_end_matches('0').trim_end_matches('.').to_owned();
     }
     let digits = format!("{:.0}", value.abs());
@@ -172,6 +174,7 @@ mod tests {
             [0.0, 0.756, 12.0, 99.5, 100.4, 1234.0, 1_234_567.0].map(number),
             ["0", "0.76", "12", "99.5", "100", "1,234", "1,234,567"]
         );
+        assert_eq!([0.1, 0.05, 0.001_82, -0.001].map(number), ["0.1", "0.05", "0.0018", "-0.001"]);
     }
 
     #[test]
