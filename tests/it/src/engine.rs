@@ -87,6 +87,12 @@ impl Engine {
         Call::new(&all).envs(&self.variables)
     }
 
+    /// What they are told with one variable.
+    #[track_caller]
+    pub fn variable(&self, name: &str) -> &str {
+        self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str()).expect("a variable of the engine")
+    }
+
     /// The same engines, with this said otherwise.
     #[must_use]
     pub fn with(&self, name: &str, value: &str) -> Self {

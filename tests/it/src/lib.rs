@@ -26,6 +26,7 @@ mod processes;
 mod seed;
 mod server;
 mod skip;
+mod weather;
 mod worker;
 
 pub use binary::binary;
@@ -38,4 +39,5 @@ pub use processes::{Process, gone_within, processes_of, with_marker};
 pub use seed::Dice;
 pub use server::{Options, Server, free_port};
 pub use skip::{is_root, program, skipped};
+pub use weather::Weather;
 pub use worker::Worker;

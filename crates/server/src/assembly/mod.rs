@@ -11,6 +11,7 @@ mod installation;
 mod machine;
 mod no_fleet;
 mod options;
+mod patience;
 mod postgres;
 mod requests;
 mod tokens;
@@ -36,6 +37,7 @@ pub use options::ServeOptions;
 pub use worker::{WorkerDrivers, worker_drivers};
 
 use self::blocks::Drivers;
+use self::patience::patiently;
 use crate::config::{FleetDriver, FleetSection, Plan, ServerConfig, parse_address};
 use crate::fleet::{Scaler, ScalerSettings};
 use crate::internal::WorkerReach;
@@ -97,9 +99,12 @@ impl Server {
         let price = config.fleet.price_per_slot_hour;
         let groups = if plan.fleet == FleetDriver::None { Vec::new() } else { machine::groups(&config.fleet)? };
         let sink = Arc::new(sql::ParquetSink { price });
-        let state = AppState::new(blocks.clone(), env.clone(), tasks.clone(), config, identity.is_some()).await?;
-        let manager = Manager::new(blocks.clone(), env.clone(), batch_settings(&state.config, &plan), sink).await?;
-        installation::claim(&blocks, &plan, &env).await?;
+        let state = async || AppState::new(blocks.clone(), env.clone(), tasks.clone(), config.clone(), identity.is_some()).await;
+        let state = patiently(&env, "opening the ledger", state).await?;
+        let settings = batch_settings(&state.config, &plan);
+        let manager = async || Manager::new(blocks.clone(), env.clone(), settings.clone(), sink.clone()).await;
+        let manager = patiently(&env, "opening the batch system", manager).await?;
+        patiently(&env, "marking the engines as ours", async || installation::claim(&blocks, &plan, &env).await).await?;
         let data = state.config.server.data.clone();
         state.auth.ensure_admin_token(&data).await?;
         tokens::ensure_worker_token(&state.auth, &data).await?;
@@ -107,7 +112,7 @@ impl Server {
         // Local workers are this manager's own; groups elsewhere are one manager's at a time.
         let shared = plan.is_shared() && plan.fleet != FleetDriver::Local;
         let scaler = Scaler::new(blocks.clone(), env.clone(), ScalerSettings { policies, shared });
-        scaler.migrate().await?;
+        patiently(&env, "opening the scaler's records", async || scaler.migrate().await).await?;
         let spill = Some((data.join("spill"), tidemill_base::ByteSize(8 << 30)));
         let settings = EngineSettings { spill, default_schema: "batch".to_owned(), ..EngineSettings::default() };
         let engine = sql::engine(&blocks, &manager, env.clone(), settings, price)?;

@@ -6,6 +6,7 @@ mod check;
 mod crashes;
 mod credentials;
 mod managers;
+mod weather;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
