@@ -25,5 +25,5 @@ pub mod sim;
 pub mod suites;
 
 pub use harness::{Harness, run_real, run_simulated};
-pub use suites::{Skip, engine};
 pub use ledger_memory::SqliteMemoryLedger;
+pub use suites::{Skip, engine};

@@ -14,6 +14,7 @@
 //! Never run against EC2 itself: tested against moto, which has no launch times, no cooldowns, no capacity errors and no hooks.
 
 mod group;
+mod notice;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,6 +30,7 @@ use tidemill_blocks::fleet::{Fleet, Group, GroupSpec, Member};
 use crate::Aws;
 use crate::error::error;
 use group::{Asg, Instance, check_spec};
+pub use notice::Notices;
 
 /// How long a member may take to finish its work before Auto Scaling ends it. A hook can be kept alive for longer, by whoever asks;
 /// this is what tasks get when nobody does.

@@ -1,6 +1,7 @@
 //! `tidemill worker`.
 
 mod blocks;
+mod stop;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,11 +12,10 @@ use tidemill_base::{ByteSize, Error, Result};
 use tidemill_blocks::fleet::Offers;
 use tidemill_client::Found;
 use tidemill_remote::RemoteSettings;
-use tidemill_runtime::{Kind, LogFormat, Shutdown, Tasks, init_logs};
+use tidemill_runtime::{LogFormat, Shutdown, Tasks, init_logs};
 use tidemill_server::ServeOptions;
-use tidemill_server::config::ServerConfig;
+use tidemill_server::config::{FleetDriver, ServerConfig};
 use tidemill_worker::{Runners, WorkerNode, WorkerSettings};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::serve::key_value;
 use crate::context::Context;
@@ -63,6 +63,10 @@ pub(crate) struct Worker {
     /// Where the folders of running tasks go [default: the system's folder for temporary files].
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
+    /// Drain when EC2 says that this instance will be taken away, by Auto Scaling or as a spot instance. On by itself where the configuration
+    /// says that groups of workers run there.
+    #[arg(long)]
+    watch_notices: bool,
 }
 
 impl Worker {
@@ -72,7 +76,10 @@ impl Worker {
         let engines = self.engines(cx)?;
         let shutdown = Shutdown::new();
         let tasks = Tasks::new("worker", shutdown.clone());
-        follow_signals(&tasks)?;
+        stop::follow_signals(&tasks)?;
+        if self.watch_notices || engines.as_ref().is_some_and(|c| c.plan().is_ok_and(|plan| plan.fleet == FleetDriver::Aws)) {
+            stop::follow_notices(&tasks);
+        }
         let found = match &engines {
             None => blocks::of_manager(self.manager(cx)?, &shutdown).await?,
             Some(config) => {
@@ -132,29 +139,6 @@ impl Worker {
             None => Ok(settings),
         }
     }
-}
-
-/// The first signal drains, the second lets go of everything.
-fn follow_signals(tasks: &Tasks) -> Result<()> {
-    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let shutdown = tasks.shutdown().clone();
-    tasks.spawn("signals", Kind::Request, async move {
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.closing() => return Ok(()),
-                _ = term.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if shutdown.phase().is_running() {
-                tracing::info!("asked to stop: finishing what runs; a second signal stops at once");
-                shutdown.drain();
-            } else {
-                shutdown.close();
-            }
-        }
-    });
-    Ok(())
 }
 
 fn named(offers: &[(String, String)]) -> Result<BTreeMap<String, u64>> {

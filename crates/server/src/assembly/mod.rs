@@ -10,6 +10,7 @@ mod house;
 mod installation;
 mod machine;
 mod no_fleet;
+mod notice;
 mod options;
 mod patience;
 mod postgres;
@@ -33,6 +34,7 @@ use tidemill_runtime::{Kind, Shutdown, Tasks};
 use tokio::net::TcpListener;
 
 pub use check::{Checked, check};
+pub use notice::instance_notice;
 pub use options::ServeOptions;
 pub use worker::{WorkerDrivers, worker_drivers};
 

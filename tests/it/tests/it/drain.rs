@@ -1,6 +1,10 @@
 //! SIGTERM: what runs is finished, what waits is kept, and everything ends well.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidemill_it::{Options, Server, Worker, eventually};
 
@@ -44,6 +48,43 @@ fn a_server_that_is_asked_to_stop_lets_tasks_finish_and_goes_on_when_it_is_back(
     assert_eq!((job["state"].as_str(), &job["attempts"]), (Some("succeeded"), &8.into()), "{job}");
     assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 8, "no task was started twice");
     assert_eq!(server.results(&id).len(), 8);
+}
+
+#[test]
+fn a_worker_whose_instance_will_be_taken_away_finishes_its_task_and_goes() {
+    // The instance metadata service: a token for whoever asks, and what Auto Scaling has in mind.
+    let metadata = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = metadata.local_addr().unwrap();
+    let leaving = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&leaving);
+    std::thread::spawn(move || {
+        for mut client in metadata.incoming().map_while(Result::ok) {
+            let mut request = [0; 4096];
+            let n = client.read(&mut request).unwrap_or(0);
+            let request = String::from_utf8_lossy(&request[..n]).into_owned();
+            let body = match request.split(' ').nth(1) {
+                Some("/latest/api/token") => Some("token"),
+                Some(path) if path.ends_with("target-lifecycle-state") && seen.load(Ordering::Relaxed) => Some("Terminated"),
+                _ => None,
+            };
+            let head = format!("HTTP/1.1 {}\r\n", if body.is_some() { "200 OK" } else { "404 Not Found" });
+            let fields = "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\nconnection: close\r\ncontent-length: ";
+            let body = body.unwrap_or("");
+            drop(client.write_all(format!("{head}{fields}{}\r\n\r\n{body}", body.len()).as_bytes()));
+        }
+    });
+    let server = Server::start(Options { workers: "0..0", ..Options::default() });
+    let variables = [("AWS_EC2_METADATA_SERVICE_ENDPOINT".to_owned(), format!("http://{address}"))];
+    let scratch = server.folder().join("outside").join("leaving");
+    let mut worker = Worker::start_with(&server, "leaving", scratch, &["--slots", "1", "--watch-notices"], &variables);
+    let id = server.detach(&["--array", "1-3", "--output-name", "{index}", "--", "sh", "-c", "sleep 2; echo done > $1", "sh", "{out}"]);
+    server.until(&id, "running", 1);
+    leaving.store(true, Ordering::Relaxed);
+    assert_eq!(worker.wait(), Some(0), "{}", worker.log());
+    assert!(worker.log().contains("taken away"), "{}", worker.log());
+    let _next = Worker::start(&server, "next", &["--slots", "3"]);
+    let job = server.ended(&id);
+    assert_eq!((job["state"].as_str(), &job["attempts"]), (Some("succeeded"), &3.into()), "nothing was lost or tried twice: {job}");
 }
 
 #[test]
