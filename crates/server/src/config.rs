@@ -37,7 +37,7 @@ pub struct ServerConfig {
     pub batch: BatchSection,
     /// Objects that nobody asks for any more.
     pub objects: ObjectsSection,
-    /// The local group of workers.
+    /// Local groups of workers, and how they scale.
     pub fleet: FleetSection,
     /// Logs.
     pub log: LogSection,

@@ -17,13 +17,13 @@ use tidemill_base::{Error, Result};
 use tidemill_blocks::ledger::{Statement, Value};
 use tidemill_blocks::objects;
 use tidemill_blocks::queue::{QueueSettings, Redrive};
+use tidemill_blocks::schedule;
 use tidemill_blocks::table::{Condition, Range, Write};
 
 use super::lead::{Leader, News};
 use super::{LEASE, Manager, Shared};
 use crate::model::{InputSpec, JobSpec, StageSpec};
 use crate::protocol::keys;
-use crate::store;
 
 /// Dead letters are moved here to be dropped, since a queue drops all or nothing.
 const TRASH_QUEUE: &str = "batch.trash";
@@ -145,7 +145,7 @@ async fn retire(leader: &Leader<'_>, keep: Duration) -> Result<()> {
     let sql = "SELECT id FROM batch_jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND finished_us < $1
                AND id NOT IN (SELECT job FROM batch_deletions) ORDER BY finished_us LIMIT $2";
     let rows = shared.blocks.ledger.query(sql, vec![(shared.env.now() - keep).into(), RETIRED_AT_ONCE.into()]).await?;
-    let mut ledger = vec![store::guard(LEASE, &shared.holder, leader.fence)];
+    let mut ledger = vec![schedule::fenced(LEASE, &shared.holder, leader.fence)];
     for row in &rows {
         let job = row.text(0)?;
         if waits_for(shared, job).await?.is_none() {
@@ -162,7 +162,7 @@ async fn retire(leader: &Leader<'_>, keep: Duration) -> Result<()> {
 /// Takes the job's rows away. `None` when it was brought back to life meanwhile, and stays.
 async fn begin(leader: &Leader<'_>, job: &str) -> Result<Option<Remains>> {
     let shared = leader.shared;
-    let guard = store::guard(LEASE, &shared.holder, leader.fence);
+    let guard = schedule::fenced(LEASE, &shared.holder, leader.fence);
     if leader.core.jobs.contains_key(job) {
         tracing::warn!(job, "not deleted, since it is tried again");
         shared.blocks.ledger.transact(vec![guard, forget(job)]).await?;
@@ -232,7 +232,7 @@ async fn purge(shared: &Shared, fence: u64, job: &str, remains: &Remains) -> Res
     bury(shared, job).await?;
     let folders = remains.uploads.iter().map(|u| Path::from(u.as_str())).chain([keys::job_prefix(job)]);
     remove_objects(shared, fence, job, &folders.collect::<Vec<_>>()).await?;
-    let done = vec![store::guard(LEASE, &shared.holder, fence), forget(job)];
+    let done = vec![schedule::fenced(LEASE, &shared.holder, fence), forget(job)];
     shared.blocks.ledger.transact(done).await?;
     tracing::info!(job, "job deleted");
     Ok(())
@@ -283,7 +283,7 @@ async fn remove_objects(shared: &Shared, fence: u64, job: &str, folders: &[Path]
     for chunk in names.chunks(OBJECTS_A_STEP) {
         let progress = "UPDATE batch_deletions SET removed = $2, total = $3 WHERE job = $1";
         let values: Vec<Value> = vec![job.into(), removed.into(), total.into()];
-        let guard = store::guard(LEASE, &shared.holder, fence);
+        let guard = schedule::fenced(LEASE, &shared.holder, fence);
         shared.blocks.ledger.transact(vec![guard, Statement::new(progress, values)]).await?;
         removed += chunk.len() as u64;
         delete_all(store, chunk).await?;

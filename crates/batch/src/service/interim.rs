@@ -5,12 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use futures::TryStreamExt;
 use tidemill_base::{Error, ErrorKind, Result};
-use tidemill_blocks::objects;
 use tidemill_blocks::table::{Condition, Item, Range, Write};
 
-use super::Shared;
+use super::{Shared, sweep};
 use crate::model::{JobSpec, JobState};
 use crate::protocol::{OutputPage, StoredFile, decode, encode, keys};
 
@@ -27,7 +25,8 @@ pub(super) async fn outputs(shared: &Shared, job: &str) -> Result<()> {
         serde_json::from_str(row.text(0)?).map_err(|e| Error::corrupt(format!("job {job} does not decode")).with_source(e))?;
     for (stage, _) in (0u32..).zip(&spec.stages).filter(|(_, s)| !s.keep.outputs) {
         let kept = forget(shared, job, stage).await?;
-        remove_others(shared, job, stage, &kept).await?;
+        let folder = keys::job_prefix(job).join("out").join(stage.to_string());
+        sweep::remove(shared.blocks.objects.as_ref(), &folder, |name| !kept.contains(name.as_ref())).await?;
     }
     Ok(())
 }
@@ -62,15 +61,4 @@ async fn forget_page(shared: &Shared, item: Item) -> Result<Vec<String>> {
     }
     let logs = page.tasks.iter().flat_map(|t| [&t.stdout, &t.stderr]).flatten();
     Ok(logs.map(|StoredFile { path, .. }| path.clone()).collect())
-}
-
-async fn remove_others(shared: &Shared, job: &str, stage: u32, kept: &BTreeSet<String>) -> Result<()> {
-    let store = shared.blocks.objects.as_ref();
-    let folder = keys::job_prefix(job).join("out").join(stage.to_string());
-    let names: Vec<_> =
-        store.list(Some(&folder)).map_ok(|meta| meta.location).try_collect().await.map_err(|e| objects::error("list", &folder, e))?;
-    for name in names.into_iter().filter(|n| !kept.contains(n.as_ref())) {
-        objects::delete(store, &name).await?;
-    }
-    Ok(())
 }

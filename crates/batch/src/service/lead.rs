@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidemill_base::{Error, ErrorKind, Result, Timestamp};
 use tidemill_blocks::queue::{Delivery, NewMessage, Receipt, Receive};
+use tidemill_blocks::schedule;
 use tidemill_blocks::table::{Range, sort_u64, unsort_u64};
 use tidemill_runtime::{Kind, Shutdown, Tasks};
 use tokio::sync::mpsc;
@@ -317,7 +318,7 @@ impl Leader<'_> {
         let now = self.now();
         ledger.extend(fx.finished_jobs.iter().map(|(job, _)| self.sweeps.job_ended(job, now)));
         if !ledger.is_empty() {
-            ledger.insert(0, store::guard(LEASE, &self.shared.holder, self.fence));
+            ledger.insert(0, schedule::fenced(LEASE, &self.shared.holder, self.fence));
             self.shared.blocks.ledger.transact(ledger).await?;
         }
         let changed = !fx.is_empty() || !fx.sends.is_empty();

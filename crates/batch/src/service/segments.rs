@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tidemill_base::Result;
-use tidemill_blocks::objects;
 use tidemill_blocks::table::{Condition, Write};
+use tidemill_blocks::{objects, schedule};
 
 use super::{LEASE, Shared};
 use crate::protocol::keys;
@@ -27,7 +27,7 @@ pub(super) async fn flush(shared: &Shared, fence: u64, all: bool) -> Result<()> 
 async fn write_segment(shared: &Shared, fence: u64, job: &str, batches: &[LiveBatch], finished: &[(u32, u64)]) -> Result<()> {
     let now = shared.env.now();
     let rows: usize = batches.iter().map(|b| b.columns.len()).sum();
-    let mut ledger = vec![store::guard(LEASE, &shared.holder, fence)];
+    let mut ledger = vec![schedule::fenced(LEASE, &shared.holder, fence)];
     let mut flushed: BTreeMap<(u32, u64), u64> = BTreeMap::new();
     for b in batches {
         let seq = flushed.entry((b.stage, b.range)).or_default();

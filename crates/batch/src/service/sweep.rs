@@ -13,13 +13,12 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use tidemill_base::{ErrorKind, Result, Timestamp};
 use tidemill_blocks::ledger::Statement;
-use tidemill_blocks::objects;
+use tidemill_blocks::{objects, schedule};
 
 use super::lead::{Leader, News};
 use super::open::pages;
 use super::{LEASE, Shared, interim, recover};
 use crate::protocol::keys;
-use crate::store;
 
 /// Jobs that are swept at the same time.
 const AT_ONCE: usize = 4;
@@ -31,6 +30,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(super) struct Sweeps {
     owed: BTreeMap<String, Owed>,
     under_way: BTreeSet<String>,
+    /// Nothing is due before this. Rounds come many times a second, and jobs that ended lately may be many.
+    quiet_until: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,12 +51,13 @@ impl Sweeps {
             .iter()
             .map(|r| Ok((r.text(0)?.to_owned(), Owed { ended: r.time(1)?, due: r.time(2)?, again: r.bool(3)? })))
             .collect::<Result<_>>()?;
-        Ok(Self { owed, under_way: BTreeSet::new() })
+        Ok(Self { owed, ..Self::default() })
     }
 
     /// The job has ended now. The row that says so goes into the same transaction.
     pub(super) fn job_ended(&mut self, job: &str, now: Timestamp) -> Statement {
         self.owed.insert(job.to_owned(), Owed { ended: now, due: now, again: false });
+        self.quiet_until = now;
         Statement::new(
             "INSERT INTO batch_sweeps (job, ended_us, due_us, again) VALUES ($1, $2, $2, 0)
              ON CONFLICT (job) DO UPDATE SET ended_us = $2, due_us = $2, again = 0",
@@ -65,18 +67,24 @@ impl Sweeps {
 
     /// The next that is due.
     fn take(&mut self, now: Timestamp) -> Option<(String, Owed)> {
-        if self.under_way.len() >= AT_ONCE {
+        if now < self.quiet_until || self.under_way.len() >= AT_ONCE {
             return None;
         }
-        let (job, owed) = self.owed.iter().find(|(job, owed)| owed.due <= now && !self.under_way.contains(*job))?;
-        let taken = (job.clone(), *owed);
-        self.under_way.insert(taken.0.clone());
-        Some(taken)
+        let mut waiting = self.owed.iter().filter(|(job, _)| !self.under_way.contains(*job));
+        if let Some((job, owed)) = waiting.find(|(_, owed)| owed.due <= now) {
+            let taken = (job.clone(), *owed);
+            self.under_way.insert(taken.0.clone());
+            return Some(taken);
+        }
+        let waiting = self.owed.iter().filter(|(job, _)| !self.under_way.contains(*job));
+        self.quiet_until = waiting.map(|(_, owed)| owed.due).min().unwrap_or(Timestamp(i64::MAX));
+        None
     }
 
     /// A sweep has ended, well or not. If the job has not ended anew meanwhile, `next` is what is still owed.
     pub(super) fn swept(&mut self, job: &str, taken: Owed, next: Option<Owed>) {
         self.under_way.remove(job);
+        self.quiet_until = Timestamp::ZERO;
         if self.owed.get(job).is_some_and(|owed| owed.ended == taken.ended) {
             match next {
                 Some(next) => self.owed.insert(job.to_owned(), next),
@@ -116,7 +124,7 @@ async fn sweep(shared: &Shared, fence: u64, job: &str, owed: Owed) -> Result<Opt
         let sql = "UPDATE batch_sweeps SET due_us = $3, again = 1 WHERE job = $1 AND ended_us = $2";
         (Some(Owed { due, again: true, ..owed }), Statement::new(sql, vec![job.into(), owed.ended.into(), due.into()]))
     };
-    shared.blocks.ledger.transact(vec![store::guard(LEASE, &shared.holder, fence), row]).await?;
+    shared.blocks.ledger.transact(vec![schedule::fenced(LEASE, &shared.holder, fence), row]).await?;
     Ok(next)
 }
 
@@ -135,10 +143,10 @@ async fn losers(shared: &Shared, job: &str) -> Result<()> {
         // After the fences: what was reported before a claim ended is seen here.
         let kept = reported(shared, job, stage).await?;
         for folder in ended.into_iter().filter(|f| f.filename().is_some_and(|name| !kept.contains(name))) {
-            remove_folder(store, &folder).await?;
+            remove(store, &folder, |_| true).await?;
         }
     }
-    remove_folder(shared.blocks.objects.as_ref(), &keys::job_prefix(job).join("live")).await
+    remove(shared.blocks.objects.as_ref(), &keys::job_prefix(job).join("live"), |_| true).await
 }
 
 /// The folders of claims under which nothing can be reported any more.
@@ -166,10 +174,11 @@ async fn reported(shared: &Shared, job: &str, stage: u32) -> Result<BTreeSet<Str
     pages(shared, job, stage).map_ok(|page| format!("{}-{}", page.range, page.epoch)).try_collect().await
 }
 
-async fn remove_folder(store: &dyn ObjectStore, folder: &Path) -> Result<()> {
+/// Removes those objects of a folder of which `goes` says so.
+pub(super) async fn remove(store: &dyn ObjectStore, folder: &Path, goes: impl Fn(&Path) -> bool) -> Result<()> {
     let names: Vec<_> =
         store.list(Some(folder)).map_ok(|meta| meta.location).try_collect().await.map_err(|e| objects::error("list", folder, e))?;
-    for name in names {
+    for name in names.into_iter().filter(|name| goes(name)) {
         objects::delete(store, &name).await?;
     }
     Ok(())

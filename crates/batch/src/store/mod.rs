@@ -10,7 +10,7 @@ mod schema;
 
 pub(crate) use load::{load, unflushed};
 pub(crate) use rows::{
-    Command, NewJob, command_delete, command_insert, commands, exception_delete, exception_revive, exception_upsert, guard, insert_job,
+    Command, NewJob, command_delete, command_insert, commands, exception_delete, exception_revive, exception_upsert, insert_job,
     job_update, range_delete, range_flushed, range_insert, range_update, segment_insert, stage_update,
 };
 pub use schema::MIGRATIONS;

@@ -8,15 +8,6 @@ use crate::model::{JobSpec, JobState, StageState, TaskFailure, Wanted};
 use crate::protocol::encode;
 use crate::reactor::{JobEntry, Outstanding, StageEntry};
 
-/// The leader's lease in the schedule; every transaction of the leader is guarded by its fence.
-pub(crate) fn guard(lease: &str, holder: &str, fence: u64) -> Statement {
-    Statement::new(
-        "UPDATE schedule_leases SET fence = fence WHERE name = $1 AND holder = $2 AND fence = $3",
-        vec![lease.into(), holder.into(), fence.into()],
-    )
-    .expecting(1)
-}
-
 /// A job about to be inserted.
 #[derive(Debug)]
 pub(crate) struct NewJob<'a> {
