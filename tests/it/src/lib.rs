@@ -11,13 +11,15 @@
 //! assert_eq!(done.code, Some(0), "{done}");
 //! ```
 //!
-//! `TIDEMILL_BIN` names the binary to test; without it the workspace's own is built.
+//! `TIDEMILL_BIN` names the binary to test; without it the workspace's own is built. `TIDEMILL_IT_DRIVERS=postgres` or `aws` runs the same
+//! tests on the engines of the environment, with two managers and, where a test leaves that open, two workers beside the server's own.
 
 // A harness fails by panicking, and lives in real time among real processes.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "the harness of tests that run in real time; it fails by panicking")]
 
 mod binary;
 mod call;
+mod company;
 mod engine;
 mod http;
 mod outcome;
@@ -31,7 +33,7 @@ mod worker;
 
 pub use binary::binary;
 pub use call::{Call, Running};
-pub use engine::Engine;
+pub use engine::{Engine, aws_command, on_engines};
 pub use http::{Answer, Http};
 pub use outcome::Outcome;
 pub use patience::{PATIENCE, eventually, pause, within};

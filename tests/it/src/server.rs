@@ -9,6 +9,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::call::Call;
+use crate::company::Company;
+use crate::engine::Engine;
 use crate::http::Http;
 use crate::outcome::Outcome;
 use crate::patience::{eventually, same};
@@ -32,17 +34,20 @@ pub struct Options {
     pub args: Vec<String>,
     /// Variables of its environment.
     pub variables: Vec<(String, String)>,
+    /// Whether it has company when the suite runs on engines: another manager, and workers beside its own.
+    pub company: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workers: "1..2", slots: 2, s3: false, tls: false, data: None, args: Vec::new(), variables: Vec::new() }
+        Self { workers: "1..2", slots: 2, s3: false, tls: false, data: None, args: Vec::new(), variables: Vec::new(), company: true }
     }
 }
 
 /// A server with everything that it started. All of it is killed when it is dropped; its logs are printed when the test has failed.
 #[derive(Debug)]
 pub struct Server {
+    company: Option<Box<Company>>,
     folder: TempDir,
     data: PathBuf,
     options: Options,
@@ -59,13 +64,25 @@ pub fn free_port() -> u16 {
 }
 
 impl Server {
-    /// Starts one and waits until it is ready.
+    /// Starts one and waits until it is ready. When the suite runs on engines (`TIDEMILL_IT_DRIVERS`) it works on a fresh place there, with
+    /// another manager and more workers beside it; what is asked of it is then asked of either manager in turn.
     #[track_caller]
-    pub fn start(options: Options) -> Self {
+    pub fn start(mut options: Options) -> Self {
+        let Some(engine) = Engine::of_suite(&options.variables) else { return Self::start_alone(options) };
+        options.variables.extend(engine.variables.iter().cloned());
+        let mut server = Self::start_alone(options);
+        server.company = Some(Box::new(Company::of(&server, engine, &server.options)));
+        server
+    }
+
+    /// As [`Server::start`], and nothing beside it.
+    #[track_caller]
+    pub(crate) fn start_alone(options: Options) -> Self {
         let folder = tempfile::Builder::new().prefix("tidemill-it-").tempdir().expect("a folder for the test can be made");
         let data = options.data.clone().unwrap_or_else(|| folder.path().join("data"));
         let s3_listen = options.s3.then(|| format!("127.0.0.1:{}", free_port()));
-        let mut server = Self { folder, data, options, listen: "127.0.0.1:0".to_owned(), s3_listen, child: None, url: String::new() };
+        let listen = "127.0.0.1:0".to_owned();
+        let mut server = Self { company: None, folder, data, options, listen, s3_listen, child: None, url: String::new() };
         server.spawn();
         // Workers and clients keep the address, so that a restart has to come back to it.
         server.url.rsplit('/').next().unwrap_or_default().clone_into(&mut server.listen);
@@ -104,7 +121,7 @@ impl Server {
             let file: Value = serde_json::from_slice(&fs::read(self.data.join("server.json")).ok()?).ok()?;
             (file["pid"] == pid).then(|| file["url"].as_str().map(str::to_owned))?
         });
-        let http = self.anonymous();
+        let http = self.http_here(None);
         eventually("the server is ready", || {
             self.assert_runs();
             http.send("GET", "/readyz", "text/plain", Vec::new()).ok().filter(|a| a.status == 200)
@@ -117,8 +134,11 @@ impl Server {
         assert!(ended.is_none(), "the server ended with {ended:?}:\n{}", tail(&self.log_file(), 40));
     }
 
-    /// Ends it as a power cut would, and returns at once. Its workers live on.
+    /// Ends it as a power cut would, and returns at once. Its workers live on. Sometimes the other manager dies with it, if there is one.
     pub fn kill9(&mut self) {
+        if let Some(company) = &mut self.company {
+            company.perhaps_kill9();
+        }
         let mut child = self.child.take().expect("the server runs");
         child.kill().expect("a child can be killed");
         child.wait().expect("a child can be waited for");
@@ -130,6 +150,29 @@ impl Server {
         let before = self.url.clone();
         self.spawn();
         same("the address after a restart", self.url.as_str(), before.as_str());
+        if let Some(company) = &mut self.company {
+            company.restart();
+        }
+    }
+
+    /// Whether it runs.
+    pub(crate) fn is_up(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// The engines that the suite runs on, if it does.
+    pub fn engine(&self) -> Option<&Engine> {
+        self.company.as_ref().map(|c| &c.engine)
+    }
+
+    /// The engines that the next worker of the test is to speak to itself.
+    pub(crate) fn direct(&self) -> Option<&Engine> {
+        self.company.as_ref().filter(|c| c.next_is_direct()).map(|c| &c.engine)
+    }
+
+    /// Who is asked next: either manager, in turn.
+    pub(crate) fn asked(&self) -> &Self {
+        self.company.as_ref().and_then(|c| c.asked(self.is_up())).unwrap_or(self)
     }
 
     /// Asks it to stop and waits for its end.
@@ -182,6 +225,10 @@ impl Server {
 
     /// A caller with this token.
     pub fn http_as(&self, token: Option<&str>) -> Http {
+        self.asked().http_here(token)
+    }
+
+    fn http_here(&self, token: Option<&str>) -> Http {
         let ca = self.ca_file().map(|f| fs::read(f).expect("the certificate can be read"));
         Http::new(&self.url, token, ca.as_deref())
     }
@@ -193,14 +240,14 @@ impl Server {
 
     /// A call of the command line as a user of this machine makes it, by the data folder.
     pub fn call<A: AsRef<str>>(&self, args: &[A]) -> Call {
-        let data = self.data.to_string_lossy().into_owned();
+        let data = self.asked().data.to_string_lossy().into_owned();
         let all: Vec<&str> = ["--data", data.as_str()].into_iter().chain(args.iter().map(AsRef::as_ref)).collect();
         Call::new(&all).within(self.folder())
     }
 
     /// A call of the command line as a program far away makes it, by URL and token.
     pub fn call_as<A: AsRef<str>>(&self, token: &str, args: &[A]) -> Call {
-        Call::new(args).env("TIDEMILL_URL", &self.url).env("TIDEMILL_TOKEN", token).within(self.folder())
+        Call::new(args).env("TIDEMILL_URL", &self.asked().url).env("TIDEMILL_TOKEN", token).within(self.folder())
     }
 
     /// Calls the command line as the administrator, by the data folder.
@@ -284,6 +331,11 @@ impl Server {
         list["workers"].as_array().expect("a list of workers").clone()
     }
 
+    /// How many large objects it keeps, wherever those are.
+    pub fn objects(&self) -> usize {
+        self.engine().map_or_else(|| files_below(&self.data.join("objects")), Engine::objects)
+    }
+
     /// The processes of its local workers, by number.
     pub fn worker_processes(&self) -> Vec<Process> {
         let scratch = self.data.join("scratch").to_string_lossy().into_owned();
@@ -302,7 +354,8 @@ impl Server {
 
     /// What it has logged, over all its starts.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_file()).unwrap_or_default()
+        let own = fs::read_to_string(self.log_file()).unwrap_or_default();
+        own + &self.company.as_ref().and_then(|c| c.twin.as_ref()).map(Self::log).unwrap_or_default()
     }
 
     fn print_logs(&self) {
@@ -315,6 +368,11 @@ impl Server {
             println!("--- {}\n{}", file.display(), tail(&file, 60));
         }
     }
+}
+
+fn files_below(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|e| if e.path().is_dir() { files_below(&e.path()) } else { 1 }).sum()
 }
 
 fn tail(file: &Path, lines: usize) -> String {

@@ -1,5 +1,6 @@
-//! Bad weather between processes and an engine: a relay that throttles, fails, loses answers, delays them, and hangs up.
+//! Bad weather between processes and an engine: a relay that throttles, fails, loses answers, delays them, gives messages twice, and hangs up.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +17,8 @@ const BROKEN: u64 = 15;
 const LOST: u64 = 15;
 const CUT: u64 = 10;
 const SLOW: u64 = 30;
+/// Of a thousand requests for messages, so many are answered with messages that were given before, deleted since or not.
+const TWICE: u64 = 100;
 /// The longest that a slow answer takes, milliseconds.
 const SLOWEST: u64 = 1_500;
 
@@ -32,6 +35,8 @@ pub struct Weather {
     address: SocketAddr,
     rough: Arc<AtomicBool>,
     down: Arc<AtomicBool>,
+    expired: Arc<AtomicBool>,
+    given: Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>,
     open: Arc<Mutex<Vec<TcpStream>>>,
     seen: Arc<Seen>,
 }
@@ -50,8 +55,9 @@ impl Weather {
     fn start(engine: &str, carry: fn(TcpStream, &str, &Weather, &Mutex<Dice>)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (rough, down) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
-        let weather = Self { address, rough, down, open: Arc::default(), seen: Arc::default() };
+        let rough = Arc::new(AtomicBool::new(true));
+        let (down, expired) = (Arc::default(), Arc::default());
+        let weather = Self { address, rough, down, expired, given: Arc::default(), open: Arc::default(), seen: Arc::default() };
         let dice = Arc::new(Mutex::new(Dice::new("weather")));
         let (engine, shared) = (engine.to_owned(), weather.clone());
         thread::spawn(move || {
@@ -87,6 +93,13 @@ impl Weather {
         self.seen.faults.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// For so long every request is told that its credentials have expired.
+    pub fn expire(&self, span: Duration) {
+        self.expired.store(true, Ordering::Relaxed);
+        pause(span);
+        self.expired.store(false, Ordering::Relaxed);
+    }
+
     /// Requests or connections that passed, and faults.
     pub fn seen(&self) -> (u64, u64) {
         (self.seen.passed.load(Ordering::Relaxed), self.seen.faults.load(Ordering::Relaxed))
@@ -112,9 +125,11 @@ fn connection(client: TcpStream, engine: &str, weather: &Weather) {
 /// One request a connection, so that what happens to it is one decision.
 fn request(mut client: TcpStream, engine: &str, weather: &Weather, dice: &Mutex<Dice>) {
     let Some(request) = read_request(&mut client) else { return };
-    let (chance, late) = {
+    let (chance, again, late) = {
         let mut dice = dice.lock().unwrap();
-        (if weather.rough.load(Ordering::Relaxed) { dice.below(1_000) } else { 999 }, dice.millis(50, SLOWEST))
+        let rough = weather.rough.load(Ordering::Relaxed);
+        let mut chance = || if rough { dice.below(1_000) } else { 999 };
+        (chance(), chance(), dice.millis(50, SLOWEST))
     };
     let bounds = [THROTTLED, BROKEN, LOST, CUT, SLOW].iter().scan(0, |sum, share| {
         *sum += share;
@@ -123,6 +138,7 @@ fn request(mut client: TcpStream, engine: &str, weather: &Weather, dice: &Mutex<
     let fault = bounds.take_while(|bound| *bound <= chance).count();
     weather.seen.faults.fetch_add(u64::from(fault < 5), Ordering::Relaxed);
     let answer = match fault {
+        _ if weather.expired.load(Ordering::Relaxed) => refusal(&request, 400, "ExpiredTokenException", 400, "ExpiredToken"),
         0 => refusal(&request, 400, "ThrottlingException", 503, "SlowDown"),
         1 => refusal(&request, 500, "InternalServerError", 500, "InternalError"),
         // The engine does it, and nobody hears of it.
@@ -132,8 +148,9 @@ fn request(mut client: TcpStream, engine: &str, weather: &Weather, dice: &Mutex<
         }
         3 => return,
         _ => {
-            let Some(answer) = ask(engine, &request) else { return };
+            let Some(answer) = given_before(weather, &request, again).or_else(|| ask(engine, &request)) else { return };
             weather.seen.passed.fetch_add(1, Ordering::Relaxed);
+            remember(weather, &request, &answer);
             answer
         }
     };
@@ -142,6 +159,28 @@ fn request(mut client: TcpStream, engine: &str, weather: &Weather, dice: &Mutex<
     }
     drop(client.write_all(&answer));
     drop(client.shutdown(Shutdown::Write));
+}
+
+/// What is asked for, where that is messages of a queue: the parameters, which name the queue.
+fn asks_for_messages(request: &[u8]) -> Option<Vec<u8>> {
+    let end = request.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8_lossy(&request[..end]).to_ascii_lowercase();
+    head.contains("x-amz-target: amazonsqs.receivemessage").then(|| request[end..].to_vec())
+}
+
+/// Messages that the same question was answered with before, as a queue may give them that promises at least one delivery.
+fn given_before(weather: &Weather, request: &[u8], chance: u64) -> Option<Vec<u8>> {
+    let asked = asks_for_messages(request).filter(|_| chance < TWICE)?;
+    let answer = weather.given.lock().unwrap().remove(&asked)?;
+    weather.seen.faults.fetch_add(1, Ordering::Relaxed);
+    Some(answer)
+}
+
+fn remember(weather: &Weather, request: &[u8], answer: &[u8]) {
+    let Some(asked) = asks_for_messages(request) else { return };
+    if answer.windows(15).any(|w| w == b"\"ReceiptHandle\"") {
+        weather.given.lock().unwrap().insert(asked, answer.to_vec());
+    }
 }
 
 /// What the service would say itself: JSON where the operation is in a header, XML from S3.

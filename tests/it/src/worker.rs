@@ -35,6 +35,10 @@ impl Worker {
 
     /// As [`Worker::start_in`], with these variables.
     pub fn start_with(server: &Server, id: &str, scratch: PathBuf, args: &[&str], variables: &[(String, String)]) -> Self {
+        if let Some(engine) = server.direct() {
+            let all = [engine.variables.as_slice(), variables].concat();
+            return Self::start_on_engines_in(server, id, scratch, args, &all);
+        }
         let mut reach: Vec<OsString> = ["--manager", server.url(), "--token-file"].map(OsString::from).into();
         reach.push(server.data().join("worker-token").into());
         if let Some(ca) = server.ca_file() {
@@ -47,6 +51,11 @@ impl Worker {
     /// Starts a worker that speaks to the engines in these variables and to no manager, and waits until the server lists it.
     pub fn start_on_engines(server: &Server, id: &str, args: &[&str], variables: &[(String, String)]) -> Self {
         let scratch = server.folder().join("outside").join(id);
+        Self::start_on_engines_in(server, id, scratch, args, variables)
+    }
+
+    /// As [`Worker::start_on_engines`], with its folders of tasks in `scratch`.
+    pub(crate) fn start_on_engines_in(server: &Server, id: &str, scratch: PathBuf, args: &[&str], variables: &[(String, String)]) -> Self {
         let all: Vec<OsString> = std::iter::once("--drivers").chain(args.iter().copied()).map(OsString::from).collect();
         Self::spawn(server, id, scratch, &all, variables)
     }

@@ -70,6 +70,8 @@ pub(crate) const STEPS: &[Step] = &[
     step("sim", "seeded simulation; TIDEMILL_SIM_SEEDS says how many seeds", sim),
     step("fuzz", "every parser over its corpus and mutations of it; TIDEMILL_FUZZ_SEED chooses them", fuzz),
     step("it", "outside-in tests of the built program", outside_in),
+    step("it-pg", "the same on PostgreSQL, with two managers and three workers", on_postgres),
+    step("it-aws", "the same on ministack, with throttles, errors, lost and late answers, and messages given twice", on_aws),
     step("generated", "docs/reference is what the program says", generated),
     step("console", "the console's own tests; its committed bundle is what its sources give", console),
     step("browser", "the console in a real browser", browser),
@@ -106,10 +108,15 @@ impl<'a> Run<'a> {
 
     /// Runs the test programs that `which` chooses.
     fn programs(&mut self, which: fn(&TestBinary) -> bool, environment: &[(&str, String)]) -> Result<Tally> {
+        self.programs_with(which, environment, &[])
+    }
+
+    /// As [`Run::programs`], with these arguments.
+    fn programs_with(&mut self, which: fn(&TestBinary) -> bool, environment: &[(&str, String)], args: &[&str]) -> Result<Tally> {
         let artifacts = self.artifacts()?.clone();
         let mut total = Tally::default();
         for test in artifacts.tests.iter().filter(|t| which(t)) {
-            let ended = run_program(test, &artifacts, environment)?;
+            let ended = run_program(test, &artifacts, environment, args)?;
             self.conformance.add(&test.package, &ended.output);
             total.add(ended.tally);
         }
@@ -146,9 +153,9 @@ struct Ran {
     output: String,
 }
 
-fn run_program(test: &TestBinary, artifacts: &Artifacts, environment: &[(&str, String)]) -> Result<Ran> {
+fn run_program(test: &TestBinary, artifacts: &Artifacts, environment: &[(&str, String)], args: &[&str]) -> Result<Ran> {
     let mut command = Command::new(&test.executable);
-    command.arg("--show-output").current_dir(&test.folder).env("CARGO_MANIFEST_DIR", &test.folder);
+    command.arg("--show-output").args(args).current_dir(&test.folder).env("CARGO_MANIFEST_DIR", &test.folder);
     if let Some(binary) = artifacts.program("tidemill") {
         command.env("TIDEMILL_BIN", binary);
     }
@@ -234,6 +241,25 @@ fn fuzz(run_: &mut Run<'_>) -> Result<Outcome> {
 fn outside_in(run_: &mut Run<'_>) -> Result<Outcome> {
     let engines = run_.engines()?;
     Ok(counted(run_.programs(|t| t.package == "tidemill-it", &engines)?, "tests/it"))
+}
+
+fn on_postgres(run_: &mut Run<'_>) -> Result<Outcome> {
+    on_engines(run_, "postgres", &["TIDEMILL_TEST_POSTGRES"])
+}
+
+fn on_aws(run_: &mut Run<'_>) -> Result<Outcome> {
+    on_engines(run_, "aws", &["TIDEMILL_TEST_POSTGRES", "TIDEMILL_TEST_MINISTACK"])
+}
+
+/// The outside-in suite once more, with managers and workers that share engines. Tests that have engines of their own are not repeated.
+fn on_engines(run_: &mut Run<'_>, drivers: &str, needed: &[&str]) -> Result<Outcome> {
+    let mut environment = run_.engines()?;
+    if let Some(missing) = needed.iter().find(|n| environment.iter().all(|(name, _)| name != *n)) {
+        return Ok(Outcome::Skipped(format!("{missing} names no engine; `cargo xtask stand-ins up` says why")));
+    }
+    environment.push(("TIDEMILL_IT_DRIVERS", drivers.to_owned()));
+    let tally = run_.programs_with(|t| t.package == "tidemill-it" && t.kind == "test", &environment, &["--skip", "engines::"])?;
+    Ok(counted(tally, "tests/it"))
 }
 
 fn counted(tally: Tally, folder: &str) -> Outcome {

@@ -39,25 +39,16 @@ fn dead_letters(server: &Server) -> Vec<Value> {
     list["messages"].as_array().cloned().unwrap_or_default()
 }
 
-fn objects_of(server: &Server) -> usize {
-    walk(&server.data().join("objects"))
-}
-
-fn walk(folder: &Path) -> usize {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|e| if e.path().is_dir() { walk(&e.path()) } else { 1 }).sum()
-}
-
 #[test]
 fn a_deleted_job_is_gone_with_all_that_was_left_of_it_and_others_stay() {
     let mut server = Server::start(Options::default());
     let kept = failing_job(&server);
     server.ended(&kept);
-    let before = objects_of(&server);
+    let before = server.objects();
     let id = failing_job(&server);
     let job = server.ended(&id);
     assert_eq!((&job["state"], &job["tasks"]["failed"]), (&Value::from("failed"), &Value::from(1)), "{job}");
-    assert!(objects_of(&server) > before, "large results are files");
+    assert!(server.objects() > before, "large results are files");
     eventually("both dead letters are there", || (dead_letters(&server).len() == 2).then_some(()));
 
     let running = server.detach(&["--array", "1-1", "--", "sleep", "60"]);
@@ -84,7 +75,7 @@ fn a_deleted_job_is_gone_with_all_that_was_left_of_it_and_others_stay() {
         assert!(missing.code != Some(0) && missing.stderr.contains(of_job.as_str()), "{missing}");
     }
     assert!(dead_letters(&server).iter().all(|m| !m.to_string().contains(&id)) && dead_letters(&server).len() == 1);
-    eventually("the files are removed", || (objects_of(&server) == before).then_some(()));
+    eventually("the files are removed", || (server.objects() == before).then_some(()));
     assert_eq!(count(&server, &format!("SELECT count(*) AS n FROM batch.tasks WHERE job = '{kept}'")), 3);
     let results = server.http().get(&format!("/api/v1/batch/jobs/{kept}/results")).is(200).json();
     assert_eq!(results["files"].as_array().map(Vec::len), Some(2), "{results}");
@@ -134,14 +125,14 @@ output = "total"
 #[test]
 fn outputs_that_are_not_to_be_kept_are_dropped_when_the_job_has_succeeded_and_logs_stay() {
     let server = Server::start(Options::default());
-    let before = objects_of(&server);
+    let before = server.objects();
     let id = server.submit(INTERIM);
     assert_eq!(server.ended(&id)["state"], "succeeded");
     let files = |stage: &str| {
         let list = server.http().get(&format!("/api/v1/batch/jobs/{id}/results?stage={stage}")).is(200).json();
         list["files"].as_array().cloned().unwrap_or_default()
     };
-    eventually("the interim files are gone", || (files("make").is_empty() && objects_of(&server) == before).then_some(()));
+    eventually("the interim files are gone", || (files("make").is_empty() && server.objects() == before).then_some(()));
     assert_eq!(files("count").len(), 1);
     let href = files("count")[0]["href"].as_str().unwrap().to_owned();
     assert_eq!(server.http().get(&format!("/api/v1{href}")).is(200).text().trim(), "600000");

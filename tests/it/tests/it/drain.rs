@@ -34,7 +34,7 @@ fn a_worker_that_is_asked_to_stop_finishes_its_task_and_hands_back_the_rest() {
 
 #[test]
 fn a_server_that_is_asked_to_stop_lets_tasks_finish_and_goes_on_when_it_is_back() {
-    let mut server = Server::start(Options { workers: "1..1", slots: 2, ..Options::default() });
+    let mut server = Server::start(Options { workers: "1..1", slots: 2, company: false, ..Options::default() });
     let log = server.folder().join("starts");
     let script = format!("echo $1 >> '{}'; sleep 1.5; echo $1 > $2", log.display());
     let id = server.detach(&["--array", "1-8", "--output-name", "{index}", "--", "sh", "-c", &script, "sh", "{index}", "{out}"]);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use tidemill_it::{Call, Options, Server};
+use tidemill_it::{Call, Options, Server, on_engines};
 
 fn serve(server: &Server, data: &str, listen: &str) -> tidemill_it::Outcome {
     Call::new(&["serve", "--data", data, "--listen", listen, "--workers", "0..0"]).within(server.folder()).run()
@@ -11,8 +11,10 @@ fn serve(server: &Server, data: &str, listen: &str) -> tidemill_it::Outcome {
 
 #[test]
 fn an_empty_folder_becomes_a_server_that_the_command_line_finds() {
-    let mut server = Server::start(Options::default());
-    for secret in ["admin-token", "worker-token", "grants.key"] {
+    let mut server = Server::start(Options { company: false, ..Options::default() });
+    // On engines the key lies with them, for every manager to find.
+    let key = if on_engines() { None } else { Some("grants.key") };
+    for secret in ["admin-token", "worker-token"].into_iter().chain(key) {
         let mode = fs::metadata(server.data().join(secret)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{secret} is for its owner alone");
     }
@@ -42,7 +44,7 @@ fn an_empty_folder_becomes_a_server_that_the_command_line_finds() {
 
 #[test]
 fn a_second_server_on_the_same_folder_or_address_is_refused() {
-    let server = Server::start(Options { workers: "0..0", ..Options::default() });
+    let server = Server::start(Options { workers: "0..0", company: false, ..Options::default() });
     let data = server.data().to_string_lossy().into_owned();
     let same_folder = serve(&server, &data, "127.0.0.1:0");
     assert!(same_folder.code.is_some_and(|c| c != 0), "{same_folder}");

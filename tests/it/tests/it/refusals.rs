@@ -3,7 +3,7 @@
 use tidemill_it::{Options, Server};
 
 fn server() -> Server {
-    Server::start(Options { workers: "0..1", slots: 2, args: vec!["--memory".into(), "1GiB".into()], ..Options::default() })
+    Server::start(Options { workers: "0..1", slots: 2, args: vec!["--memory".into(), "1GiB".into()], company: false, ..Options::default() })
 }
 
 #[test]

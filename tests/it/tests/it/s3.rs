@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tidemill_it::{Options, Server, skipped};
-
-use crate::task_credentials::aws;
+use tidemill_it::{Options, Server, aws_command, skipped};
 
 struct Client<'a> {
     aws: PathBuf,
@@ -49,7 +47,7 @@ impl Client<'_> {
 
 #[test]
 fn a_credential_works_within_its_prefix_and_not_outside() {
-    let Some(aws) = aws() else {
+    let Some(aws) = aws_command() else {
         return skipped("S3 clients", "no awscli; `cargo test -p tidemill-server --test s3_clients` installs it once");
     };
     let server = Server::start(Options { s3: true, ..Options::default() });
@@ -101,7 +99,7 @@ fn a_credential_works_within_its_prefix_and_not_outside() {
 
 #[test]
 fn one_line_sets_up_the_clients_of_a_shell_and_the_aws_tools_ask_by_themselves() {
-    let Some(aws) = aws() else {
+    let Some(aws) = aws_command() else {
         return skipped("S3 clients", "no awscli; `cargo test -p tidemill-server --test s3_clients` installs it once");
     };
     let server = Server::start(Options { s3: true, ..Options::default() });

@@ -12,7 +12,7 @@ fn group(server: &Server) -> Value {
 #[test]
 fn the_fleet_grows_from_nothing_with_the_work_and_goes_back_to_nothing() {
     let args = ["--set", "fleet.shrink-cooldown=2s", "--set", "fleet.target=1s"].map(str::to_owned).to_vec();
-    let server = Server::start(Options { workers: "0..3", slots: 1, args, ..Options::default() });
+    let server = Server::start(Options { workers: "0..3", slots: 1, args, company: false, ..Options::default() });
     assert!(server.worker_processes().is_empty(), "nobody works before there is work");
     let id = server.detach(&["--array", "1-40", "--", "sleep", "0.5"]);
     eventually("all three workers have come", || (server.worker_processes().len() == 3).then_some(()));
@@ -34,7 +34,7 @@ fn every_class_has_a_group_that_scales_by_itself() {
     let group = "[[fleet.group]]\nclass = \"large\"\nworkers = \"0..2\"\nslots = 1\noffers = { gpu = 1 }\n";
     fs::write(data.path().join("tidemill.toml"), group).unwrap();
     let args = ["--set", "fleet.shrink-cooldown=1s", "--set", "fleet.target=1s"].map(str::to_owned).to_vec();
-    let mut server = Server::start(Options { workers: "0..1", slots: 1, args, data: Some(data.path().to_owned()), ..Options::default() });
+    let mut server = Server::start(Options { workers: "0..1", slots: 1, args, data: Some(data.path().to_owned()), company: false, ..Options::default() });
     let job = "name = \"large\"\nclass = \"large\"\n[[stage]]\narray = \"1-8\"\ncommand = [\"sleep\", \"0.5\"]\nresources = { gpu = 1 }\n";
     let id = server.submit(job);
     eventually("two of the class have come", || (server.workers().iter().filter(|w| w["class"] == "large").count() == 2).then_some(()));
@@ -54,7 +54,7 @@ fn every_class_has_a_group_that_scales_by_itself() {
 #[test]
 fn the_least_number_of_workers_stays_and_a_dead_one_is_replaced() {
     let args = ["--set", "fleet.shrink-cooldown=1s"].map(str::to_owned).to_vec();
-    let server = Server::start(Options { workers: "2..3", slots: 1, args, ..Options::default() });
+    let server = Server::start(Options { workers: "2..3", slots: 1, args, company: false, ..Options::default() });
     let first = eventually("two workers are there without work", || Some(server.worker_processes()).filter(|w| w.len() == 2));
     first[0].signal(libc::SIGKILL);
     let second = eventually("the dead one is replaced", || {

@@ -2,14 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tidemill_it::{Options, Server, Worker, skipped};
-
-/// The `aws` command that the server's own S3 tests have installed.
-pub(crate) fn aws() -> Option<PathBuf> {
-    let cache =
-        std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-    Some(cache.join("tidemill/venv-s3/bin/aws")).filter(|f| f.is_file())
-}
+use tidemill_it::{Options, Server, Worker, aws_command, skipped};
 
 /// Writes to its own folder and reads it back, then tries the other task's, another job's and its own job's definition. What it was
 /// given goes to a file outside of all records, for the test to look for.
@@ -60,7 +53,7 @@ fn found_in(folder: &Path, needle: &[u8]) -> Option<PathBuf> {
 
 #[test]
 fn a_task_reaches_its_own_folder_alone_and_its_secret_is_written_nowhere() {
-    let Some(aws) = aws() else {
+    let Some(aws) = aws_command() else {
         return skipped("S3 clients", "no awscli; `cargo test -p tidemill-server --test s3_clients` installs it once");
     };
     let server = Server::start(Options { s3: true, workers: "0..0", ..Options::default() });

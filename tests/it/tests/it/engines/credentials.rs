@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use tidemill_it::{Engine, Options, Server, Worker, skipped};
+use tidemill_it::{Engine, Options, Server, Worker, aws_command, skipped};
 
 use super::on_engines;
-use crate::task_credentials::{aws as aws_command, job_file};
+use crate::task_credentials::job_file;
 
 on_engines! {
     a_task_on_engines_reaches_its_own_folder_alone

@@ -1,4 +1,4 @@
-//! Engines that throttle, fail, lose answers, and go away.
+//! Engines that throttle, fail, lose answers, give messages twice, take credentials for expired, and go away.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn a_database_that_goes_away_and_comes_back_costs_time_alone() {
 }
 
 #[test]
-fn throttles_errors_and_lost_answers_cost_time_alone() {
+fn throttles_errors_lost_answers_and_expired_credentials_cost_time_alone() {
     let Some(engine) = Engine::aws("bad weather on the way to AWS") else { return };
     let endpoint = engine.variable("TIDEMILL_AWS_ENDPOINT").trim_start_matches("http://").trim_end_matches('/').to_owned();
     // Queues and tables are made in fair weather: what is measured against it is the work.
@@ -47,9 +47,13 @@ fn throttles_errors_and_lost_answers_cost_time_alone() {
     let ids: Vec<String> = (0..3).map(|n| counting(&mill.managers[n % 2], TASKS, "0.1")).collect();
     pause(Duration::from_secs(3));
     relay.outage(Duration::from_secs(2));
+    weather.expire(Duration::from_secs(6));
+    let during = counting(&mill.managers[1], 20, "0.1");
+    check_whole(&mill.managers, &during, 20);
     for id in &ids {
         check_whole(&mill.managers, id, TASKS);
     }
+    assert!(mill.workers.iter().all(|w| w.process.is_alive()), "workers survive credentials that expire");
     let (passed, faults) = weather.seen();
     assert!(faults >= 20, "{faults} faults among {passed} requests are no weather");
     weather.calm();
