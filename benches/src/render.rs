@@ -40,7 +40,7 @@ const TITLES: [(&str, &str, &str); 7] = [
     (
         "engines",
         "On engines",
-        "The same jobs with the ledger, queue, table and objects in PostgreSQL 15 on this machine, beside the embedded drivers in the same run; and with          the queue on SQS, the table on DynamoDB and the objects on S3, of which a stand-in (ministack) plays the part: its rate says nothing, but the          drivers count every request that they send. Prices are list prices of `us-east-1`, by `crates/aws/src/calls.rs`, for a million tasks; what          the installation asks for while it idles is taken off and stands in a row of its own. None of this has run on AWS itself.",
+        "The same jobs with the ledger, queue, table and objects in PostgreSQL 15 on this machine, beside the embedded drivers in the same run; and with the queue on SQS, the table on DynamoDB and the objects on S3, of which a stand-in (ministack) plays the part: its rate says nothing, but the drivers count every request that they send. Prices are list prices of `us-east-1`, by `crates/aws/src/calls.rs`, for a million tasks; what the installation asks for while it idles is taken off and stands in a row of its own. None of this has run on AWS itself.",
     ),
     (
         "kills",

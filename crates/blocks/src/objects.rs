@@ -26,8 +26,12 @@ pub fn error(what: &str, path: &Path, e: object_store::Error) -> Error {
         E::Generic { source, .. } => ours(source.as_ref()).map_or(ErrorKind::Unavailable, Error::kind),
         _ => ErrorKind::Unavailable,
     };
-    // Callers far away are told the message without its causes, and this one is theirs to know.
-    let why = if kind == ErrorKind::Exhausted { ": no space is left in the object store; free some and try again" } else { "" };
+    // Callers far away are told the message without its causes, and these are theirs to know.
+    let why = match &e {
+        E::InvalidPath { source } => format!(": {source}"),
+        _ if kind == ErrorKind::Exhausted => ": no space is left in the object store; free some and try again".to_owned(),
+        _ => String::new(),
+    };
     Error::new(kind, format!("{what} object `{path}`{why}")).with_source(e)
 }
 

@@ -24,7 +24,8 @@ impl Company {
     pub(crate) fn of(server: &Server, engine: Engine, options: &Options) -> Self {
         // What managers sign themselves is for their own endpoint, and a worker that speaks to the engines has to be told where that is.
         let engine = server.s3_url().map_or_else(|| engine.clone(), |url| engine.with("TIDEMILL_SERVER_S3_URL", &url));
-        let mut company = Self { workers: Vec::new(), twin: None, engine, dice: Mutex::new(Dice::new("company")), turn: AtomicUsize::new(0) };
+        let mut company =
+            Self { workers: Vec::new(), twin: None, engine, dice: Mutex::new(Dice::new("company")), turn: AtomicUsize::new(0) };
         if !options.company {
             return company;
         }

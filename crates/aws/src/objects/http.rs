@@ -35,7 +35,8 @@ impl HttpService for Counting {
         let throttled = status == 503 || status == 429;
         let failed = !throttled && !(200..300).contains(&status);
         self.calls.note("s3", operation, throttled, failed);
-        refusal(operation, answer?).await
+        let answer = refusal(operation, answer?).await?;
+        if operation == "ListObjectsV2" { separators(answer).await } else { Ok(answer) }
     }
 }
 
@@ -59,6 +60,18 @@ async fn refusal(operation: &str, answer: HttpResponse) -> Result<HttpResponse, 
     };
     // A kind of HTTP error that is not tried again.
     Err(HttpError::new(HttpErrorKind::Unknown, Error::new(kind, format!("S3 refuses it ({status} {code}): {said}"))))
+}
+
+/// A listing whose names say their line separators by reference. The reader of XML that the object store uses takes U+0085 and U+2028 for
+/// newlines, as XML 1.1 has it, whatever version the answer is in; and a name with a newline is none.
+async fn separators(answer: HttpResponse) -> Result<HttpResponse, HttpError> {
+    let (head, body) = answer.into_parts();
+    let body = body.bytes().await?;
+    let body = match std::str::from_utf8(&body) {
+        Ok(text) if text.contains(['\u{85}', '\u{2028}']) => text.replace('\u{85}', "&#x85;").replace('\u{2028}', "&#x2028;").into(),
+        _ => body,
+    };
+    Ok(HttpResponse::from_parts(head, body.into()))
 }
 
 /// The text of the first element of this name.

@@ -34,7 +34,14 @@ fn every_class_has_a_group_that_scales_by_itself() {
     let group = "[[fleet.group]]\nclass = \"large\"\nworkers = \"0..2\"\nslots = 1\noffers = { gpu = 1 }\n";
     fs::write(data.path().join("tidemill.toml"), group).unwrap();
     let args = ["--set", "fleet.shrink-cooldown=1s", "--set", "fleet.target=1s"].map(str::to_owned).to_vec();
-    let mut server = Server::start(Options { workers: "0..1", slots: 1, args, data: Some(data.path().to_owned()), company: false, ..Options::default() });
+    let mut server = Server::start(Options {
+        workers: "0..1",
+        slots: 1,
+        args,
+        data: Some(data.path().to_owned()),
+        company: false,
+        ..Options::default()
+    });
     let job = "name = \"large\"\nclass = \"large\"\n[[stage]]\narray = \"1-8\"\ncommand = [\"sleep\", \"0.5\"]\nresources = { gpu = 1 }\n";
     let id = server.submit(job);
     eventually("two of the class have come", || (server.workers().iter().filter(|w| w["class"] == "large").count() == 2).then_some(()));

@@ -229,6 +229,8 @@ pub async fn odd_names_are_names(o: &Objects, h: &Harness) -> Result<()> {
         "\u{fc} is not u\u{308}",
         "100%",
         "%2F",
+        "line\u{2028}separator",
+        "next\u{85}line",
         "%25",
         "a..b",
         "...",
