@@ -66,6 +66,6 @@ impl Company {
 
     /// Whether the next worker of a test speaks to the engines itself: every other one does.
     pub(crate) fn next_is_direct(&self) -> bool {
-        self.turn.fetch_add(1, Ordering::Relaxed) % 2 == 0
+        self.turn.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)
     }
 }
