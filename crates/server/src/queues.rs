@@ -1,5 +1,7 @@
 //! Queues and dead letters over HTTP.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -9,7 +11,7 @@ use tidemill_api::{DeadLetter, DeadLetterList, Queue, QueueList, RedriveRequest,
 use tidemill_base::{Error, Result};
 use tidemill_batch::protocol::keys;
 use tidemill_batch::service::Manager;
-use tidemill_blocks::queue::{Browsed, MessageId, Receive, Redrive};
+use tidemill_blocks::queue::{Browsed, MessageId, Receipt, Receive, Redrive};
 
 use crate::AppState;
 use crate::auth::{Principal, Role};
@@ -95,6 +97,7 @@ async fn retry_dead_tasks(state: &AppState, me: &Principal, only: Option<&[Strin
         if got.is_empty() {
             break;
         }
+        let mut by_job: BTreeMap<String, (Vec<(u32, u64)>, Vec<Receipt>)> = BTreeMap::new();
         for d in got {
             if only.is_some_and(|ids| !ids.contains(&d.id.0)) {
                 passed_over.push(d.receipt);
@@ -102,12 +105,17 @@ async fn retry_dead_tasks(state: &AppState, me: &Principal, only: Option<&[Strin
             }
             let task: DeadTask =
                 serde_json::from_slice(&d.body).map_err(|e| Error::corrupt("a dead task's record does not decode").with_source(e))?;
-            match manager.retry(&task.job, Some(vec![(task.stage, task.task)]), &me.user).await {
-                Ok(_) => moved += 1,
-                // Retried by other means since, or its job is gone: the letter has had its day.
-                Err(e) => tracing::info!(job = task.job, task = task.task, error = %e.chain(), "a dead task was not redriven"),
+            let (tasks, receipts) = by_job.entry(task.job).or_default();
+            tasks.push((task.stage, task.task));
+            receipts.push(d.receipt);
+        }
+        for (job, (tasks, receipts)) in by_job {
+            match manager.retry(&job, Some(tasks), &me.user).await {
+                Ok(count) => moved += count,
+                // Retried by other means since, or the job is gone: the letters have had their day.
+                Err(e) => tracing::info!(job, error = %e.chain(), "dead tasks were not redriven"),
             }
-            queue.ack(keys::DEAD_QUEUE, &[d.receipt]).await?;
+            queue.ack(keys::DEAD_QUEUE, &receipts).await?;
         }
     }
     for receipts in passed_over.chunks(500) {

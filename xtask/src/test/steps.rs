@@ -26,7 +26,7 @@ pub(crate) enum Outcome {
 /// Seeds of the simulation when nothing else is asked for.
 const SEEDS: &str = "1000";
 /// A test program that takes longer hangs.
-const PROGRAM_LIMIT: Duration = Duration::from_secs(20 * 60);
+const PROGRAM_LIMIT: Duration = Duration::from_secs(40 * 60);
 /// Packages whose integration tests hold drivers against the blocks' suites.
 const DRIVER_PACKAGES: [&str; 5] = ["tidemill-blocks-test", "tidemill-embedded", "tidemill-server", "tidemill-postgres", "tidemill-aws"];
 /// What the page about drivers was made on. PostgreSQL's own version is the machine's.

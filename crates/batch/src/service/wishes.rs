@@ -1,10 +1,18 @@
 //! What people ask of jobs that exist.
 
+use std::time::Duration;
+
 use tidemill_base::{Error, Result};
+use tidemill_runtime::Stopwatch;
 
 use super::Manager;
 use crate::model::{JobState, Wanted};
 use crate::store::{self, Command};
+
+/// How long a caller waits for the leader to carry out what it has asked for. A leader that dies is replaced in less.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often it is looked whether another manager has.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Manager {
     /// Runs, pauses or cancels a job. `Conflict` when it has ended.
@@ -13,7 +21,7 @@ impl Manager {
         if state.is_final() || (state == JobState::Cancelling && wanted != Wanted::Cancel) {
             return Err(Error::conflict(format!("job {job} is {} and cannot be changed; submit it anew", state.as_str())));
         }
-        self.command(job, &Command::Want(wanted), user).await
+        self.command(job, &Command::Want(wanted), user).await.map(drop)
     }
 
     /// Changes a job's priority, -1000 to 1000. It takes effect on everything that is not yet in a work queue.
@@ -25,7 +33,7 @@ impl Manager {
         if state.is_final() {
             return Err(Error::conflict(format!("job {job} is {}; its priority means nothing any more", state.as_str())));
         }
-        self.command(job, &Command::Priority(priority), user).await
+        self.command(job, &Command::Priority(priority), user).await.map(drop)
     }
 
     /// Tries tasks again that failed for good: all, or those named by `(stage, task)`. Returns how many there are. `Conflict` when the
@@ -45,8 +53,30 @@ impl Manager {
         if count == 0 {
             return Err(Error::not_found(format!("job {job} has no such failed task; `tidemill batch show {job}` lists them")));
         }
-        self.command(job, &Command::Retry(only), user).await?;
+        let command = self.command(job, &Command::Retry(only), user).await?;
+        self.carried_out(&command).await?;
         Ok(count)
+    }
+
+    /// Waits until the leader has carried a command out. Whoever looks at the job next must not find it ended as it was before; a leader that
+    /// does not come in time carries it out later all the same.
+    async fn carried_out(&self, command: &str) -> Result<()> {
+        let (shared, watch) = (self.shared(), Stopwatch::start());
+        let mut changes = self.changes();
+        while watch.elapsed() < PATIENCE {
+            changes.mark_unchanged();
+            let rows = shared.blocks.ledger.query("SELECT 1 FROM batch_commands WHERE id = $1", vec![command.into()]).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            // Another manager may lead, and then nothing is heard of it here.
+            tokio::select! {
+                biased;
+                _ = changes.changed() => {}
+                () = tidemill_runtime::sleep(LOOK_EVERY) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Where a job stands.
@@ -58,11 +88,13 @@ impl Manager {
         JobState::from_word(row.text(0)?).ok_or_else(|| Error::corrupt(format!("job {job} has an unknown state")))
     }
 
-    async fn command(&self, job: &str, command: &Command, user: &str) -> Result<()> {
+    /// Leaves the leader a command, and returns its id.
+    async fn command(&self, job: &str, command: &Command, user: &str) -> Result<String> {
         let shared = self.shared();
-        let statement = store::command_insert(&shared.env.id("c"), job, command, user, shared.env.now())?;
+        let id = shared.env.id("c");
+        let statement = store::command_insert(&id, job, command, user, shared.env.now())?;
         shared.blocks.ledger.transact(vec![statement]).await?;
         shared.nudge.notify_one();
-        Ok(())
+        Ok(id)
     }
 }

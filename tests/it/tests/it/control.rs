@@ -57,14 +57,14 @@ fn a_job_of_higher_priority_overtakes_one_that_was_there_first() {
     let server = Server::start(Options { workers: "1..1", slots: 1, company: false, ..Options::default() });
     let log = server.folder().join("order");
     let task = format!("echo $1 >> '{}'; sleep 0.2", log.display());
-    let low = server.detach(&["--array", "1-100", "--name", "low", "--", "sh", "-c", &task, "sh", "low"]);
+    let low = server.detach(&["--array", "1-400", "--name", "low", "--", "sh", "-c", &task, "sh", "low"]);
     server.until(&low, "succeeded", 1);
     let high = server.detach(&["--array", "1-10", "--name", "high", "--priority", "10", "--", "sh", "-c", &task, "sh", "high"]);
     assert_eq!(server.ended(&high)["state"], "succeeded");
     let order = lines(&server, "order");
     let last = order.iter().rposition(|w| w == "high").unwrap();
     let low_before = order[..last].iter().filter(|w| *w == "low").count();
-    assert!(low_before < 60, "{low_before} of 100 tasks of low priority went before the last of high priority");
+    assert!(low_before < 60, "{low_before} of 400 tasks of low priority went before the last of high priority");
     // And a priority can be changed afterwards: now another job overtakes.
     let later = server.detach(&["--array", "1-5", "--name", "later", "--", "sh", "-c", &task, "sh", "later"]);
     server.cli(&["batch", "priority", &later, "20"]).ok();
