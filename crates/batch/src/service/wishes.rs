@@ -21,7 +21,8 @@ impl Manager {
         if state.is_final() || (state == JobState::Cancelling && wanted != Wanted::Cancel) {
             return Err(Error::conflict(format!("job {job} is {} and cannot be changed; submit it anew", state.as_str())));
         }
-        self.command(job, &Command::Want(wanted), user).await.map(drop)
+        let command = self.command(job, &Command::Want(wanted), user).await?;
+        self.carried_out(&command).await
     }
 
     /// Changes a job's priority, -1000 to 1000. It takes effect on everything that is not yet in a work queue.
@@ -33,7 +34,8 @@ impl Manager {
         if state.is_final() {
             return Err(Error::conflict(format!("job {job} is {}; its priority means nothing any more", state.as_str())));
         }
-        self.command(job, &Command::Priority(priority), user).await.map(drop)
+        let command = self.command(job, &Command::Priority(priority), user).await?;
+        self.carried_out(&command).await
     }
 
     /// Tries tasks again that failed for good: all, or those named by `(stage, task)`. Returns how many there are. `Conflict` when the
@@ -58,8 +60,8 @@ impl Manager {
         Ok(count)
     }
 
-    /// Waits until the leader has carried a command out. Whoever looks at the job next must not find it ended as it was before; a leader that
-    /// does not come in time carries it out later all the same.
+    /// Waits until the leader has carried a command out. Whoever looks at the job next must not find it as it was before; a leader that does not come
+    /// in time carries it out later all the same.
     async fn carried_out(&self, command: &str) -> Result<()> {
         let (shared, watch) = (self.shared(), Stopwatch::start());
         let mut changes = self.changes();

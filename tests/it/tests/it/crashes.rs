@@ -76,7 +76,8 @@ fn a_manager_killed_at_any_moment_loses_nothing_and_interrupts_nobody() {
 fn a_task_runs_on_while_its_manager_is_away_and_is_not_started_again() {
     let mut server = Server::start(Options { workers: "1..1", slots: 1, ..Options::default() });
     let log = server.folder().join("pids");
-    let script = format!("echo $$ >> '{}'; sleep 8; echo whole > \"$1\"", log.display());
+    // Longer than a manager needs to come back, be it on engines that answer late.
+    let script = format!("echo $$ >> '{}'; sleep 30; echo whole > \"$1\"", log.display());
     let id = server.detach(&["--", "sh", "-c", &script, "sh", "{out}"]);
     let pid: i32 = eventually("the task runs", || fs::read_to_string(&log).ok()?.trim().parse().ok());
     let task = Process::of(pid).unwrap();
