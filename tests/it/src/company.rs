@@ -17,6 +17,7 @@ pub(crate) struct Company {
     pub(crate) engine: Engine,
     dice: Mutex<Dice>,
     turn: AtomicUsize,
+    started: AtomicUsize,
 }
 
 impl Company {
@@ -24,8 +25,14 @@ impl Company {
     pub(crate) fn of(server: &Server, engine: Engine, options: &Options) -> Self {
         // What managers sign themselves is for their own endpoint, and a worker that speaks to the engines has to be told where that is.
         let engine = server.s3_url().map_or_else(|| engine.clone(), |url| engine.with("TIDEMILL_SERVER_S3_URL", &url));
-        let mut company =
-            Self { workers: Vec::new(), twin: None, engine, dice: Mutex::new(Dice::new("company")), turn: AtomicUsize::new(0) };
+        let mut company = Self {
+            workers: Vec::new(),
+            twin: None,
+            engine,
+            dice: Mutex::new(Dice::new("company")),
+            turn: AtomicUsize::new(0),
+            started: AtomicUsize::new(0),
+        };
         if !options.company {
             return company;
         }
@@ -66,6 +73,6 @@ impl Company {
 
     /// Whether the next worker of a test speaks to the engines itself: every other one does.
     pub(crate) fn next_is_direct(&self) -> bool {
-        self.turn.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)
+        self.started.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)
     }
 }

@@ -60,8 +60,8 @@ impl Manager {
         Ok(count)
     }
 
-    /// Waits until the leader has carried a command out. Whoever looks at the job next must not find it as it was before; a leader that does not come
-    /// in time carries it out later all the same.
+    /// Waits until the leader has carried a command out. Whoever looks at the job next must not find it as it was before; a leader that
+    /// does not come in time carries it out later all the same.
     async fn carried_out(&self, command: &str) -> Result<()> {
         let (shared, watch) = (self.shared(), Stopwatch::start());
         let mut changes = self.changes();

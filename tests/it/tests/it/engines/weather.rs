@@ -48,8 +48,8 @@ fn throttles_errors_lost_answers_and_expired_credentials_cost_time_alone() {
     pause(Duration::from_secs(3));
     relay.outage(Duration::from_secs(2));
     weather.expire(Duration::from_secs(6));
-    let during = counting(&mill.managers[1], 20, "0.1");
-    check_whole(&mill.managers, &during, 20);
+    let after = counting(&mill.managers[1], 20, "0.1");
+    check_whole(&mill.managers, &after, 20);
     for id in &ids {
         check_whole(&mill.managers, id, TASKS);
     }
