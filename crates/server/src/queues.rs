@@ -87,6 +87,13 @@ struct DeadTask {
     task: u64,
 }
 
+/// Dead letters of one job: stage and number of each task, and what acknowledges them.
+#[derive(Debug, Default)]
+struct Letters {
+    tasks: Vec<(u32, u64)>,
+    receipts: Vec<Receipt>,
+}
+
 /// A task that failed for good is not a message to be sent again: it is retried, so that its job knows of it.
 async fn retry_dead_tasks(state: &AppState, me: &Principal, only: Option<&[String]>) -> Result<u64> {
     let manager = state.service::<Manager>()?;
@@ -97,7 +104,7 @@ async fn retry_dead_tasks(state: &AppState, me: &Principal, only: Option<&[Strin
         if got.is_empty() {
             break;
         }
-        let mut by_job: BTreeMap<String, (Vec<(u32, u64)>, Vec<Receipt>)> = BTreeMap::new();
+        let mut by_job: BTreeMap<String, Letters> = BTreeMap::new();
         for d in got {
             if only.is_some_and(|ids| !ids.contains(&d.id.0)) {
                 passed_over.push(d.receipt);
@@ -105,17 +112,17 @@ async fn retry_dead_tasks(state: &AppState, me: &Principal, only: Option<&[Strin
             }
             let task: DeadTask =
                 serde_json::from_slice(&d.body).map_err(|e| Error::corrupt("a dead task's record does not decode").with_source(e))?;
-            let (tasks, receipts) = by_job.entry(task.job).or_default();
-            tasks.push((task.stage, task.task));
-            receipts.push(d.receipt);
+            let letters = by_job.entry(task.job).or_default();
+            letters.tasks.push((task.stage, task.task));
+            letters.receipts.push(d.receipt);
         }
-        for (job, (tasks, receipts)) in by_job {
-            match manager.retry(&job, Some(tasks), &me.user).await {
+        for (job, letters) in by_job {
+            match manager.retry(&job, Some(letters.tasks), &me.user).await {
                 Ok(count) => moved += count,
                 // Retried by other means since, or the job is gone: the letters have had their day.
                 Err(e) => tracing::info!(job, error = %e.chain(), "dead tasks were not redriven"),
             }
-            queue.ack(keys::DEAD_QUEUE, &receipts).await?;
+            queue.ack(keys::DEAD_QUEUE, &letters.receipts).await?;
         }
     }
     for receipts in passed_over.chunks(500) {

@@ -20,6 +20,7 @@ pub(super) fn start(ground: &Ground, _: &Record) -> Result<Running> {
     // A cluster belongs to one version. Debian's folder has its number for a name.
     let version = programs.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let data = owner.folder(&ground.folder).join(format!("postgres-{version}"));
+    discard_unclean(&owner, &programs, &data)?;
     if !data.join("PG_VERSION").is_file() {
         let mut initdb = owner.command(&programs.join("initdb"));
         initdb.arg("-D").arg(&data).args(["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]);
@@ -45,6 +46,16 @@ pub(super) fn start(ground: &Ground, _: &Record) -> Result<Running> {
         started: process::started(pid),
         data: data.to_string_lossy().into_owned(),
     })
+}
+
+/// A cluster whose server was killed is made anew: recovering it can take minutes, and nothing in it is worth keeping.
+fn discard_unclean(owner: &Owner, programs: &Path, data: &Path) -> Result<()> {
+    if !data.join("postmaster.pid").is_file() {
+        return Ok(());
+    }
+    // It may run still, unknown to the record.
+    succeeds(owner.command(&programs.join("pg_ctl")).arg("-D").arg(data).args(["-s", "-w", "-m", "immediate", "stop"]));
+    std::fs::remove_dir_all(data).with_context(|| format!("remove {}", data.display()))
 }
 
 /// `start` has waited until it was ready; after that it is ready whenever it listens.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidemill_base::{Error, Result};
@@ -19,6 +20,10 @@ pub(super) struct FleetState {
     pub(super) groups: BTreeMap<String, GroupState>,
 }
 
+/// A process that was being started when the last manager went holds its lock until it has become another program. It is waited for.
+const TRIES: u32 = 40;
+const BETWEEN_TRIES: Duration = Duration::from_millis(25);
+
 /// `fleet.json`, and a lock beside it so that two managers never run the same members.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -31,10 +36,7 @@ impl Record {
     /// Locks the folder's fleet and reads what there is.
     pub(super) fn open(data: &Path) -> Result<(Self, FleetState)> {
         fs::create_dir_all(data)?;
-        let lock = File::create(data.join("fleet.lock"))?;
-        lock.try_lock().map_err(|_| {
-            Error::unavailable(format!("the fleet in {} is run by another process; stop that one, or use another folder", data.display()))
-        })?;
+        let lock = lock(data)?;
         let path = data.join("fleet.json");
         let state = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
@@ -67,4 +69,20 @@ impl Record {
         fs::rename(&part, &self.path)?;
         self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a manager opens its fleet before it does anything else")]
+fn lock(data: &Path) -> Result<File> {
+    let lock = File::create(data.join("fleet.lock"))?;
+    for tried in 1.. {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(_) if tried < TRIES => std::thread::sleep(BETWEEN_TRIES),
+            Err(_) => {
+                let what = format!("the fleet in {} is run by another process; stop that one, or use another folder", data.display());
+                return Err(Error::unavailable(what));
+            }
+        }
+    }
+    Ok(lock)
 }
