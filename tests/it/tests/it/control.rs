@@ -54,7 +54,7 @@ fn a_paused_job_starts_nothing_until_it_is_resumed() {
 
 #[test]
 fn a_job_of_higher_priority_overtakes_one_that_was_there_first() {
-    let server = Server::start(Options { workers: "1..1", slots: 1, company: false, ..Options::default() });
+    let server = Server::start(Options { workers: "1..1", slots: 1, company: false, calm: true, ..Options::default() });
     let log = server.folder().join("order");
     let task = format!("echo $1 >> '{}'; sleep 0.2", log.display());
     let low = server.detach(&["--array", "1-400", "--name", "low", "--", "sh", "-c", &task, "sh", "low"]);

@@ -6,7 +6,7 @@ use tidemill_it::{Options, Server, Worker, eventually};
 
 #[test]
 fn a_user_with_few_tasks_is_not_kept_behind_one_with_many() {
-    let server = Server::start(Options { workers: "1..1", slots: 2, company: false, ..Options::default() });
+    let server = Server::start(Options { workers: "1..1", slots: 2, company: false, calm: true, ..Options::default() });
     let log = server.folder().join("order");
     let task = format!("echo $1 >> '{}'; sleep 0.2", log.display());
     let token = |name: &str| {
