@@ -100,7 +100,9 @@ async fn the_script_is_told_what_to_start_and_members_outlive_the_manager() {
 #[tokio::test]
 async fn a_script_that_fails_is_named_with_its_status_and_its_words_and_does_not_storm() {
     let folder = tempfile::tempdir().unwrap();
-    let text = "echo call >> \"$FLEET_DIR/calls.$1\"\nif [ $1 = list ]; then exit 0; fi\necho no partition of that name >&2\nexit 3\n";
+    // It takes longer to fail than a member to be healthy.
+    let text =
+        "echo call >> \"$FLEET_DIR/calls.$1\"\nif [ $1 = list ]; then exit 0; fi\nsleep 0.1; echo no partition of that name >&2\nexit 3\n";
     instead(folder.path(), text);
     let mut settings = settings(folder.path());
     settings.backoff.base = HumanDuration(Duration::from_secs(60));

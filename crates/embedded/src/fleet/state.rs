@@ -124,17 +124,27 @@ impl GroupState {
     /// the next start; any other is not.
     pub(super) fn gone(&mut self, id: &str, why: &str, pace: &Pace, env: &Env) {
         let Some(member) = self.members.remove(id) else { return };
-        let (now, lived) = (env.now(), env.now().since(member.started_at));
-        if member.ending.is_some() || lived >= pace.healthy_after {
-            return;
+        let lived = env.now().since(member.started_at);
+        if member.ending.is_none() && lived < pace.healthy_after {
+            self.failed(member.started_at, pace, env);
+            self.failing.error = format!("member {id} ended {:.1} s after its start: {why}", lived.as_secs_f64());
         }
+    }
+
+    /// Takes note that the member could not be started, however long it took to find out.
+    pub(super) fn not_started(&mut self, id: &str, why: &str, pace: &Pace, env: &Env) {
+        let Some(member) = self.members.remove(id) else { return };
+        self.failed(member.started_at, pace, env);
+        self.failing.error = format!("member {id} was not started: {why}");
+    }
+
+    fn failed(&mut self, started_at: Timestamp, pace: &Pace, env: &Env) {
         // Those started together fail for one reason, which counts once.
-        if self.failing.times == 0 || member.started_at > self.failing.last_at {
+        if self.failing.times == 0 || started_at > self.failing.last_at {
             self.failing.times = self.failing.times.saturating_add(1);
-            self.failing.not_before = now + pace.backoff.delay(self.failing.times, env);
+            self.failing.not_before = env.now() + pace.backoff.delay(self.failing.times, env);
         }
-        self.failing.last_at = now;
-        self.failing.error = format!("member {id} ended {:.1} s after its start: {why}", lived.as_secs_f64());
+        self.failing.last_at = env.now();
     }
 
     /// What to do now. Marks those to be drained as such.

@@ -319,7 +319,7 @@ impl Inner {
             (Order::Start(spec, id), Ok(())) => tracing::info!(group = spec.name, member = id, "worker started"),
             (Order::Start(spec, id), Err(e)) => {
                 tracing::warn!(group = spec.name, member = id, error = %e.chain(), "worker did not start");
-                self.group(&spec.name)?.gone(&id, &e.chain(), pace, env);
+                self.group(&spec.name)?.not_started(&id, &e.chain(), pace, env);
             }
             (Order::Stop(_, id, How::Drain), Ok(())) => drop(self.asked.insert(id)),
             (Order::Stop(_, _, How::Kill), Ok(())) => {}
