@@ -14,6 +14,7 @@ mod drivers;
 mod engines;
 mod facts;
 mod floor;
+mod grid;
 mod kills;
 mod latency;
 mod memory;
@@ -32,7 +33,8 @@ use anyhow::{Result, bail};
 
 use crate::recorder::Recorder;
 
-const BENCHES: [&str; 7] = ["processes", "million", "latency", "drivers", "engines", "kills", "tour"];
+const BENCHES: [&str; 11] =
+    ["processes", "million", "latency", "drivers", "engines", "kills", "grid-calls", "grid-trips", "grid-risk", "grid-products", "tour"];
 
 const USAGE: &str = "\
 usage: cargo xtask bench [--quick] [--seed N] [BENCH...]
@@ -43,6 +45,11 @@ usage: cargo xtask bench [--quick] [--seed N] [BENCH...]
   drivers     the queue, the table and the objects alone
   engines     no-op tasks on PostgreSQL beside the embedded drivers; requests to AWS and their price
   kills       kill -9 of manager and workers; nothing lost, nothing counted twice
+  grid        the grid beside Python's executors, Ray, Dask and Celery, or one of its parts:
+              grid-calls     calls that do nothing, a million of them, collecting results
+              grid-trips     one call at a time
+              grid-risk      an overnight revaluation with QuantLib-Python
+              grid-products  the pricing library against QuantLib-Python
   tour        the claims job of the tour
   render      only write RESULTS.md anew
 
@@ -81,6 +88,7 @@ fn asked(args: &[String]) -> Result<Asked> {
                 Some(seed) => asked.seed = seed,
                 None => bail!("--seed takes a whole number\n\n{USAGE}"),
             },
+            "grid" => asked.benches.extend(grid::BENCHES.map(str::to_owned)),
             name if BENCHES.contains(&name) || name == "render" => asked.benches.push(name.to_owned()),
             other => bail!("there is no bench `{other}`\n\n{USAGE}"),
         }
@@ -122,6 +130,7 @@ async fn bench(name: &str, asked: &Asked, recorder: &mut Recorder) -> Result<()>
         "drivers" => drivers::run(recorder),
         "engines" => engines::run(recorder, 1_000_000 / share).await,
         "kills" => kills::run(recorder, u32::try_from(200 / share)?, asked.seed).await,
+        name if grid::BENCHES.contains(&name) => grid::run(name, recorder, share).await,
         _ => tour::run(recorder).await,
     }
 }
@@ -136,6 +145,7 @@ mod tests {
         let a = asked(&words("--quick kills --seed 7")).unwrap();
         assert_eq!((a.benches, a.quick, a.seed), (vec!["kills".to_owned()], true, 7));
         assert_eq!(asked(&[]).unwrap().benches.len(), BENCHES.len());
+        assert_eq!(asked(&words("grid")).unwrap().benches, grid::BENCHES);
         assert!(asked(&words("speed")).err().unwrap().to_string().contains("`speed`"));
         assert!(asked(&words("--seed x")).is_err());
     }

@@ -17,6 +17,24 @@ pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     fields.iter().skip(11).take(4).filter_map(|n| n.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
+/// Processes that a process has started, and those that they have.
+pub(crate) fn descendants(pid: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let parent = |pid: u32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        text.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok()
+    };
+    let all: Vec<(u32, u32)> =
+        entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let (mut found, mut next) = (Vec::new(), vec![pid]);
+    while let Some(pid) = next.pop() {
+        let children = all.iter().filter(|(_, parent)| *parent == pid).map(|(child, _)| *child);
+        next.extend(children.clone());
+        found.extend(children);
+    }
+    found
+}
+
 /// Processes of this user that have `variable` in their environment and `word` as their first argument.
 pub(crate) fn processes(variable: &str, word: &str) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -41,6 +59,11 @@ mod tests {
         assert!(peak_mib(std::process::id()) > 1.0);
         assert!(cpu_seconds(std::process::id()) >= 0.0);
         assert_eq!(peak_mib(u32::MAX), 0.0);
+        let child = std::process::Command::new("sleep").arg("5").spawn();
+        let mut child = child.unwrap();
+        assert!(descendants(std::process::id()).contains(&child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
         assert_eq!(processes("NO_SUCH_VARIABLE=1", "worker"), Vec::<u32>::new());
     }
 }

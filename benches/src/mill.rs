@@ -14,6 +14,8 @@ use tidemill_runtime::{Stopwatch, sleep};
 
 use crate::memory;
 
+/// The variable by which a server and its workers are known.
+const MARK: &str = "TIDEMILL_BENCH_MARK";
 /// How long a server may take to be ready, and a worker to appear.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -65,7 +67,8 @@ impl Where {
 pub(crate) struct Mill {
     data: TempDir,
     args: Vec<String>,
-    mark: String,
+    /// What its environment has beside.
+    vars: Vec<(String, String)>,
     port: u16,
     child: Child,
     pub(crate) client: Client,
@@ -79,6 +82,15 @@ impl Mill {
 
     /// The same, with its blocks on engines, which are made ready first.
     pub(crate) async fn start_on(place: &Where, workers: u32, slots: u32) -> Result<Self> {
+        Self::start_in(place, workers, slots, Vec::new()).await
+    }
+
+    /// The same on its data folder, with these variables, which its workers inherit.
+    pub(crate) async fn start_with(workers: u32, slots: u32, vars: Vec<(String, String)>) -> Result<Self> {
+        Self::start_in(&Where::Folder, workers, slots, vars).await
+    }
+
+    async fn start_in(place: &Where, workers: u32, slots: u32, mut vars: Vec<(String, String)>) -> Result<Self> {
         let data = scratch()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         // The bench asks more often than a person; nothing else is set.
@@ -103,9 +115,10 @@ impl Mill {
             std::fs::write(data.path().join("tidemill.toml"), config)?;
             make_ready(data.path())?;
         }
-        let child = launch(data.path(), &args, &mark)?;
+        vars.push((MARK.to_owned(), mark));
+        let child = launch(data.path(), &args, &vars)?;
         let client = wait_ready(data.path(), port).await.inspect_err(|_| show_log(data.path()))?;
-        let mill = Self { data, args, mark, port, child, client };
+        let mill = Self { data, args, vars, port, child, client };
         mill.wait_for_workers(workers as usize).await?;
         Ok(mill)
     }
@@ -132,7 +145,8 @@ impl Mill {
 
     /// Process numbers of the workers that live.
     pub(crate) fn workers(&self) -> Vec<u32> {
-        memory::processes(&format!("TIDEMILL_BENCH_MARK={}", self.mark), "worker")
+        let mark = self.vars.iter().find(|(name, _)| name == MARK).map_or("", |(_, mark)| mark);
+        memory::processes(&format!("{MARK}={mark}"), "worker")
     }
 
     /// Waits until so many workers that live are ready.
@@ -156,7 +170,7 @@ impl Mill {
         self.child.kill()?;
         self.child.wait()?;
         let watch = Stopwatch::start();
-        self.child = launch(self.data.path(), &self.args, &self.mark)?;
+        self.child = launch(self.data.path(), &self.args, &self.vars)?;
         wait_answer(&self.client).await.inspect_err(|_| show_log(self.data.path()))?;
         Ok(watch.elapsed())
     }
@@ -226,10 +240,10 @@ fn program_without_settings() -> Result<Command> {
     Ok(command)
 }
 
-fn launch(data: &Path, args: &[String], mark: &str) -> Result<Child> {
+fn launch(data: &Path, args: &[String], vars: &[(String, String)]) -> Result<Child> {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(data.with_extension("log"))?;
     let mut command = program_without_settings()?;
-    command.args(args).env("TIDEMILL_BENCH_MARK", mark).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.args(args).envs(vars.iter().cloned()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().context("start the server")
 }
 

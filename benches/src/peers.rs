@@ -10,7 +10,8 @@ use tidemill_runtime::Stopwatch;
 use crate::recorder::{Recorder, Role, Row, home};
 
 /// From PyPI, into a virtual environment of the benches' own.
-const PACKAGES: [&str; 4] = ["hyperqueue", "celery", "redis", "packaging"];
+pub(crate) const PACKAGES: [&str; 4] = ["hyperqueue", "celery", "redis", "packaging"];
+pub(crate) const MODULES: &str = "hyperqueue, celery, redis, packaging";
 /// GNU parallel and HyperQueue's Python API take several milliseconds a task; a tenth of the tasks tells their rate.
 const SLOW_SHARE: u64 = 10;
 
@@ -24,7 +25,7 @@ pub(crate) fn run(recorder: &mut Recorder, count: u64) {
     for (what, line, n) in shell {
         add(recorder, what, piped(&line, n).map(|rate| (rate, format!("{n} tasks; nothing durable"))));
     }
-    let python = environment();
+    let python = environment(&PACKAGES, MODULES);
     let scripts = [
         ("ProcessPoolExecutor(2) + subprocess", "pool.py", count),
         ("HyperQueue", "hq.py", slow),
@@ -32,7 +33,7 @@ pub(crate) fn run(recorder: &mut Recorder, count: u64) {
     ];
     for (what, script, n) in scripts {
         let outcome = match &python {
-            Ok(python) => by_script(python, script, n).map(|(rate, note)| (rate, format!("{n} tasks; {note}"))),
+            Ok(python) => by_script(python, script, &[&n.to_string()]).map(|(rate, note)| (rate, format!("{n} tasks; {note}"))),
             Err(e) => Err(anyhow::anyhow!("{e:#}")),
         };
         add(recorder, what, outcome);
@@ -55,8 +56,8 @@ fn piped(line: &str, count: u64) -> Result<f64> {
     Ok(count as f64 / watch.elapsed().as_secs_f64())
 }
 
-/// The Python of the peers' environment, which is made on first use.
-fn environment() -> Result<PathBuf> {
+/// The Python of the peers' environment, which is made on first use, with these modules of these packages.
+pub(crate) fn environment(packages: &[&str], modules: &str) -> Result<PathBuf> {
     let folder = match std::env::var_os("TIDEMILL_BENCH_PEERS") {
         Some(folder) => PathBuf::from(folder),
         None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set; set TIDEMILL_BENCH_PEERS")?)
@@ -66,15 +67,16 @@ fn environment() -> Result<PathBuf> {
     if !python.exists() {
         call(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
     }
-    if call(Command::new(&python).args(["-c", "import hyperqueue, celery, redis, packaging"])).is_err() {
-        call(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES))?;
+    if call(Command::new(&python).args(["-c", &format!("import {modules}")])).is_err() {
+        call(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?;
     }
     Ok(python)
 }
 
-fn by_script(python: &Path, script: &str, count: u64) -> Result<(f64, String)> {
+/// Tasks a second by a script, and what it says beside.
+pub(crate) fn by_script(python: &Path, script: &str, args: &[&str]) -> Result<(f64, String)> {
     let path = home().join("peers").join(script);
-    let text = call(Command::new(python).arg("-B").arg(path).arg(count.to_string()).env("PYTHONDONTWRITEBYTECODE", "1"))?;
+    let text = call(Command::new(python).arg("-B").arg(path).args(args).env("PYTHONDONTWRITEBYTECODE", "1"))?;
     let last = text.lines().last().context("it printed nothing")?;
     let answer: Value = serde_json::from_str(last).with_context(|| last.to_owned())?;
     let rate = answer["per_s"].as_f64().context("it printed no rate")?;

@@ -74,6 +74,12 @@ impl Row {
         self
     }
 
+    /// Rows of one group are compared with one another, and not with others of the bench.
+    pub(crate) fn group(mut self, name: &str) -> Self {
+        self.0.insert("group".into(), name.into());
+        self
+    }
+
     /// What else there is to say.
     pub(crate) fn note(mut self, text: &str) -> Self {
         self.0.insert("note".into(), text.into());

@@ -78,3 +78,18 @@ test('the pace is that of the last seconds, and unknown at first', () => {
   assert.equal(times.length, rates.length);
   assert.deepEqual([rates[5], rates.at(-1)], [10, 2]);
 });
+
+test('numbers that were worked out keep their digits, and marks of an axis only those that they need', () => {
+  for (const [n, want] of [[0, '0'], [-1234567.891, '-1,234,568'], [0.00012345678, '0.0001234568'], [3e-7, '3.0000e-7'], [2e15, '2.0000e+15'], [12.5, '12.5']]) {
+    assert.equal(format.value(n), want);
+  }
+  for (const [n, scale, want] of [[4.7111e-5, 5881, '0'], [-3e-9, 5881, '0'], [0.0123456, 500, '0.0123'], [12.5, 5881, '12.5'], [1e-5, 3e-5, '1.0000e-5']]) {
+    assert.equal(format.value(n, scale), want);
+  }
+  for (const [top, step, all] of [
+    [1500, 500, { 0: '0', 1500: '1.5k', '-500': '-0.5k' }], [2e6, 5e5, { 2000000: '2M', 500000: '0.5M' }], [1, 0.25, { 0.25: '0.25', 1: '1' }],
+    [1_000_000, 100, { 999900: '999.9k', 1000000: '1000k' }], [40, 20, { '-40': '-40', 20: '20' }], [3e-8, 1e-8, { 0: '0', 2e-8: '2.00e-8' }],
+  ]) {
+    for (const [n, want] of Object.entries(all)) assert.equal(format.axis(top, step)(Number(n)), want, `${n} of ${top} by ${step}`);
+  }
+});

@@ -2,31 +2,19 @@
 // few that the README shows. It takes about four minutes, since the chart of the workers needs something to show.
 
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
-import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as browser from './browser.mjs';
+import { WIDE, camera, folder } from './camera.mjs';
 import * as demo from './demo.mjs';
 import * as server from './server.mjs';
 
 const BINARY = process.env.TIDEMILL_BIN;
-const folder = (name) => {
-  const path = process.env[name] && resolve(process.env[name]);
-  if (path) mkdirSync(path, { recursive: true });
-  return path;
-};
 const SHOTS = folder('SHOTS');
 const PICTURES = folder('PICTURES');
 /** The first wave of jobs comes and goes in this time, so that the fleet has grown and shrunk before the second. */
 const PAST_MS = Number(process.env.PAST_SECONDS ?? 100) * 1000;
 /** Into the second wave its jobs are watched from the middle. */
 const PRESENT_MS = Number(process.env.PRESENT_SECONDS ?? 60) * 1000;
-const WIDE = { width: 1200, height: 800 };
-const PHONE = { width: 390, height: 844 };
-/** A list of hundreds of rows says no more than its first ones. */
-const HIGHEST = 1500;
-/** Charts ask for their data after the page is there. */
-const SETTLE_MS = 1200;
 
 assert.ok(BINARY, 'TIDEMILL_BIN names the program');
 assert.ok(SHOTS || PICTURES, 'SHOTS or PICTURES names a folder');
@@ -35,20 +23,7 @@ const mill = await server.start(BINARY, demo.SERVER);
 const chrome = await browser.open(mill.url, { viewport: WIDE });
 const page = chrome.page;
 
-async function look(path, scheme = 'light', size = WIDE) {
-  await page.setViewportSize(size);
-  await page.emulateMedia({ colorScheme: scheme });
-  if (new URL(page.url()).pathname !== path) await page.goto(path);
-  await page.getByRole('heading', { level: 1 }).waitFor();
-  await page.waitForTimeout(SETTLE_MS);
-}
-/** The whole page: the window is made as high as what it shows, or the bar at the side would end early. */
-async function keep(where, name, width = WIDE.width) {
-  const height = await page.evaluate(() => document.documentElement.scrollHeight);
-  await page.setViewportSize({ width, height: Math.min(height, HIGHEST) });
-  await page.waitForTimeout(200);
-  await page.screenshot({ path: join(where, `${name}.png`) });
-}
+const { look, keep, all } = camera(page);
 
 try {
   await page.goto('/');
@@ -88,16 +63,8 @@ try {
       report: `/jobs/${jobs.render}/report`, explain: `/jobs/${jobs.sweep}/explain`, definition: `/jobs/${jobs.etl}/definition`,
       submit: '/submit', 'submit-file': '/submit?as=file', workers: '/workers', queues: '/queues', sql: '/sql', missing: '/jobs/none',
     };
-    for (const [name, path] of Object.entries(pages)) {
-      await page.goto(path);
-      if (name === 'sql') await page.getByRole('button', { name: 'Run', exact: true }).click();
-      await look(new URL(page.url()).pathname);
-      await keep(SHOTS, name);
-      await look(new URL(page.url()).pathname, 'dark');
-      await keep(SHOTS, `${name}-dark`);
-      await look(new URL(page.url()).pathname, 'light', PHONE);
-      await keep(SHOTS, `${name}-phone`, PHONE.width);
-    }
+    const run = () => page.getByRole('button', { name: 'Run', exact: true }).click();
+    for (const [name, path] of Object.entries(pages)) await all(SHOTS, name, path, name === 'sql' ? run : undefined);
   }
   assert.deepEqual(chrome.errors, []);
 } finally {

@@ -12,4 +12,4 @@ if [ -n "${SHOTS:-}" ]; then
 fi
 cd "$(dirname "$0")"
 [ -d node_modules/playwright-core ] || npm ci
-exec node --test --test-concurrency=1 console.test.mjs
+exec node --test --test-concurrency=1 console.test.mjs grid.test.mjs

@@ -51,8 +51,12 @@ impl Artifacts {
 
 /// Builds all targets of all packages in the dev profile.
 pub(crate) fn everything(workspace: &Workspace) -> Result<Artifacts> {
+    build(workspace, &["--workspace", "--all-targets"])
+}
+
+fn build(workspace: &Workspace, what: &[&str]) -> Result<Artifacts> {
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--workspace", "--all-targets", "--message-format=json-render-diagnostics"]);
+    cargo.arg("build").args(what).arg("--message-format=json-render-diagnostics");
     let out = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("start cargo")?;
     if !out.status.success() {
         bail!("the workspace does not build");

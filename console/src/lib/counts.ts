@@ -13,6 +13,13 @@ export function ended(state: string): boolean {
   return state === 'succeeded' || state === 'failed' || state === 'cancelled';
 }
 
+/** Whether a job's tasks are calls in engines, which have a page of their own. */
+export function isSession(job: Pick<JobDetail, 'spec'>): boolean {
+  const spec = job.spec as { stages?: { run?: unknown }[] } | null;
+  const run = spec?.stages?.[0]?.run;
+  return typeof run === 'object' && run !== null && 'engine' in run;
+}
+
 /** A moment and how many tasks had settled by then, all of them and by stage. */
 export interface Sample {
   at: number;
@@ -27,8 +34,9 @@ const WINDOW = 20_000;
 export class Pace {
   samples: Sample[] = [];
 
-  add(job: JobDetail, at: number): void {
-    this.samples.push({ at, settled: settled(job.tasks), stages: job.stages.map((s) => settled(s.tasks)) });
+  /** Takes note of a job, or of a session, which has no stages. */
+  add(job: { tasks: TaskCounts; stages?: { tasks: TaskCounts }[] }, at: number): void {
+    this.samples.push({ at, settled: settled(job.tasks), stages: (job.stages ?? []).map((s) => settled(s.tasks)) });
     // One sample a second is enough for what lies back further than the window.
     if (this.samples.length > 1200) this.samples = this.samples.filter((_, i) => i % 2 === 0 || i > 600);
   }

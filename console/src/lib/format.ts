@@ -28,6 +28,28 @@ export function digits(n: number): string {
   return String(Number(n.toFixed(places)));
 }
 
+const measured = new Intl.NumberFormat('en', { maximumSignificantDigits: 7 });
+
+/** A number that somebody has worked out, to seven digits; beside others as large as `scale`, to as many places as those have. */
+export function value(n: number, scale = 0): string {
+  const size = Math.abs(n);
+  if (size < scale * 1e-4) {
+    const places = Math.min(20, Math.max(0, 6 - Math.floor(Math.log10(scale))));
+    return new Intl.NumberFormat('en', { maximumFractionDigits: places }).format(n).replace(/^-0$/, '0');
+  }
+  return size !== 0 && (size >= 1e12 || size < 1e-4) ? n.toExponential(4) : measured.format(n);
+}
+
+/** How numbers are written on an axis that reaches to `top` with marks `step` apart: no more digits than tell them apart. */
+export function axis(top: number, step: number): (n: number) => string {
+  const size = Math.max(Math.abs(top), step);
+  const unit = ([[1e9, 'G'], [1e6, 'M'], [1e3, 'k']] as const).find(([u]) => size >= u && step >= u / 100);
+  if (unit) return (n) => (n === 0 ? '0' : `${Number((n / unit[0]).toFixed(2))}${unit[1]}`);
+  if (step < 1e-6) return (n) => (n === 0 ? '0' : n.toExponential(2));
+  const plain = new Intl.NumberFormat('en', { maximumFractionDigits: Math.max(0, Math.ceil(-Math.log10(step)) + 1) });
+  return (n) => plain.format(n === 0 ? 0 : n);
+}
+
 /** Bytes in powers of 1024. */
 export function bytes(n: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];

@@ -158,6 +158,8 @@ export interface Worker {
   named: Record<string, number>;
   started_at: string;
   heard_at: string;
+  /** Slots in use; not all of what runs is named. */
+  busy: number;
   running: { job: string; stage: number; task: number; attempt: number; started_at: string; memory: number }[];
   tasks_done: number;
   busy_us: number;
@@ -209,4 +211,99 @@ export interface Overview {
   slots_busy: number;
   dead: number;
   recent: JobSummary[];
+}
+
+export interface SessionDetail {
+  id: string;
+  name: string;
+  user: string;
+  engine: string;
+  function: string;
+  class: string;
+  priority: number;
+  state: string;
+  reason: string;
+  open: boolean;
+  tasks: TaskCounts;
+  /** Tasks in the bundle that was released last and is still out. */
+  bundle: number;
+  /** Engines that hold its state now. */
+  engines: number;
+  attempts: number;
+  deliveries: number;
+  run_seconds: number;
+  mean_seconds: number;
+  cost: number;
+  labels: Record<string, string>;
+  opened_at: string;
+  started_at: string | null;
+  finished_at: string | null;
+}
+
+export interface SessionList {
+  sessions: SessionDetail[];
+  next: string | null;
+}
+
+export interface SessionProgress {
+  from: string;
+  step_us: number;
+  before: number;
+  succeeded: number[];
+  failed: number[];
+}
+
+export interface FailureGroup {
+  class: string;
+  message: string;
+  tasks: number;
+  examples: number[];
+  worker: string;
+  last_at: string;
+}
+
+export interface SessionFailures {
+  tasks: number;
+  more: boolean;
+  groups: FailureGroup[];
+}
+
+export interface TaskFailure {
+  task: number;
+  kind: string;
+  message: string;
+  traceback: string;
+  attempt: number;
+  run_us: number;
+  made_by: string;
+}
+
+export interface SessionEngine {
+  worker: string;
+  host: string;
+  id: string;
+  pid: number;
+  state: 'starting' | 'cold' | 'warm';
+  versions: string;
+  memory: number;
+  /** The task of the session that it runs. */
+  running: number | null;
+  in_hand: number;
+  finished: number;
+  replaced: number;
+  last_loss: string | null;
+  heard_at: string;
+}
+
+export interface ArchiveDetail {
+  session: string;
+  state: string;
+  tasks: number;
+  records: number;
+  parts: number;
+  bytes: number;
+  archived_at: string;
+  due_at: string | null;
+  readable_until: string | null;
+  facts: Partial<SessionDetail>;
 }

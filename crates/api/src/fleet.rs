@@ -47,7 +47,10 @@ pub struct Worker {
     pub started_at: String,
     /// When it was last heard of.
     pub heard_at: String,
-    /// What it is running.
+    /// Slots in use: tasks that it names in `running`, and engines that run one of those that travel together.
+    #[serde(default)]
+    pub busy: u32,
+    /// What it is running, as far as it names it.
     pub running: Vec<WorkerTask>,
     /// Tasks settled since it started.
     pub tasks_done: u64,

@@ -9,13 +9,17 @@
 //! assert_eq!(job.total, 3);
 //! ```
 
+mod archive;
 mod batch;
 mod credentials;
 mod error;
 mod fleet;
+mod grid;
+mod packages;
 mod queues;
 mod sql;
 
+pub use archive::{ArchiveDetail, ArchiveRequest, CollectRequest, Collected, CollectedFile};
 pub use batch::{
     CostReport, DeadTask, DeletionProgress, Explanation, FileList, JobDetail, JobList, JobReport, JobSummary, Percentiles, PriorityRequest,
     ResultFile, RetryRequest, RetryResponse, SlowTask, StageDetail, StageReport, StageTimes, SubmitRequest, SubmitResponse, TaskCounts,
@@ -24,6 +28,14 @@ pub use batch::{
 pub use credentials::{CredentialRequest, CredentialResponse};
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use fleet::{Group, GroupList, Overview, ScalePoint, Worker, WorkerList, WorkerTask};
+pub use grid::{
+    CancelTasksRequest, CancelTasksResponse, FailureGroup, OpenSessionRequest, OpenSessionResponse, SessionDetail, SessionEngine,
+    SessionEngines, SessionFailures, SessionList, SessionProgress, SubmitTasksResponse, TaskFailureDetail, TaskRange,
+};
+pub use packages::{
+    PackageDetail, PackageEngine, PackageFile, PackageList, PackageManifest, PackageSummary, PublishPackageResponse, TasksFromRequest,
+    TasksFromResponse,
+};
 pub use queues::{DeadLetter, DeadLetterList, Queue, QueueList, RedriveRequest, RedriveResponse};
 pub use sql::{SqlColumn, SqlRequest, SqlResponse};
 

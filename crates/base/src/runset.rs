@@ -116,6 +116,16 @@ impl RunSet {
         }
     }
 
+    /// What it holds of `start..start+len`: runs `(start, length)`, ascending.
+    pub fn within(&self, start: u64, len: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let end = start.saturating_add(len);
+        let first = self.runs.range(..start).next_back().filter(|(_, e)| **e > start).map_or(start, |(s, _)| *s);
+        self.runs.range(first..end).filter_map(move |(s, e)| {
+            let (from, until) = ((*s).max(start), (*e).min(end));
+            (from < until).then(|| (from, until - from))
+        })
+    }
+
     /// Takes at most `max` numbers out of the lowest run and returns that run. `None` when the set is empty.
     pub fn take_first(&mut self, max: u64) -> Option<(u64, u64)> {
         let (&s, &e) = self.runs.iter().next()?;
@@ -189,6 +199,8 @@ mod tests {
                 }
                 assert!(ours.iter().eq(model.iter().copied()));
                 assert_eq!(ours.len(), model.len() as u64);
+                let within = ours.within(start, len).flat_map(|(s, l)| s..s + l);
+                assert!(within.eq(model.range(start..start + len).copied()));
                 let ends: Vec<_> = ours.runs().collect();
                 assert!(ends.windows(2).all(|w| w[0].0 + w[0].1 < w[1].0), "runs touch: {ends:?}");
             }

@@ -34,11 +34,15 @@ pub struct QueueSettings {
     pub dead_letter: Option<String>,
     /// Messages older than this are dropped. SQS: 14 days at most.
     pub retention: Duration,
+    /// Whoever sends here can find out later what was sent, and sends it again after a loss of power. Then a driver need not wait for the
+    /// disk before it answers: what it has answered survives the end of its process, not that of its machine. Drivers over engines that do
+    /// not know the difference keep it as any other.
+    pub recoverable: bool,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { max_receives: None, dead_letter: None, retention: Duration::from_secs(14 * 24 * 3600) }
+        Self { max_receives: None, dead_letter: None, retention: Duration::from_secs(14 * 24 * 3600), recoverable: false }
     }
 }
 

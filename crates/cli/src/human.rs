@@ -27,9 +27,13 @@ pub(crate) fn bytes(n: u64) -> String {
     ByteSize(n).to_string()
 }
 
-/// `340ms`, `12.5s`, `3m05s`.
+/// `40us`, `1.5ms`, `340ms`, `12.5s`, `3m05s`: calls of functions are often shorter than a millisecond.
 pub(crate) fn micros(us: u64) -> String {
-    HumanDuration(Duration::from_micros(us)).to_string()
+    match us {
+        1..1_000 => format!("{us}us"),
+        1_000..10_000 => format!("{}.{}ms", us / 1_000, us % 1_000 / 100),
+        _ => HumanDuration(Duration::from_micros(us)).to_string(),
+    }
 }
 
 /// The same.
@@ -93,6 +97,8 @@ mod tests {
         assert_eq!([count(0), count(999), count(1000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([plural(1, "task"), plural(1000, "task")], ["1 task", "1,000 tasks"]);
         assert_eq!([rate(0.0), rate(0.254), rate(8.33), rate(12_345.4), rate(f64::NAN)], ["0/s", "0.25/s", "8.3/s", "12,345/s", "0/s"]);
+        let micros = [0, 40, 999, 1_000, 1_590, 9_999, 10_000, 12_500_000].map(micros);
+        assert_eq!(micros, ["0ms", "40us", "999us", "1.0ms", "1.5ms", "9.9ms", "10ms", "12.5s"]);
         assert_eq!([left(0.2), left(185.0), left(f64::INFINITY)], ["1s", "3m05s", "?"]);
     }
 

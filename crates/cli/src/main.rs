@@ -27,6 +27,9 @@ use crate::exit::Exit;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(engine) = cli.engine() {
+        return engine.serve().map_or_else(|e| exit::report(&e), |()| Exit::Success).into();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return exit::report(&tidemill_base::Error::from(e).context("start the runtime")).into(),

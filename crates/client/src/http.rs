@@ -14,6 +14,9 @@ use crate::error::{answered, unanswered, with_hint};
 
 /// Making a connection takes no longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that was idle for longer is not used again. The server closes it after its `header_timeout`, which is ten seconds unless
+/// set, and a request that crosses with that is lost.
+const IDLE: Duration = Duration::from_secs(5);
 /// An answer that is not a stream takes no longer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// Of an error's body no more is read.
@@ -40,8 +43,10 @@ impl Client {
         let wrong = || Error::invalid(format!("`{url}` is not a URL such as http://127.0.0.1:8080"));
         let parsed = Url::parse(url.trim()).map_err(|e| wrong().with_source(e))?;
         let host = parsed.host_str().filter(|_| matches!(parsed.scheme(), "http" | "https")).ok_or_else(wrong)?;
-        let mut builder =
-            reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).user_agent(concat!("tidemill/", env!("CARGO_PKG_VERSION")));
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE)
+            .user_agent(concat!("tidemill/", env!("CARGO_PKG_VERSION")));
         // A proxy set for the world outside cannot reach this machine's own loopback.
         if matches!(host, "127.0.0.1" | "localhost" | "[::1]") {
             builder = builder.no_proxy();

@@ -17,15 +17,20 @@
 //! # Ok(()) }
 //! ```
 
+mod archive;
 mod auth;
 mod batch;
 mod discover;
 mod error;
 mod events;
+mod follow;
+mod frames;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod grid;
 mod http;
 mod objects;
+mod packages;
 mod service;
 mod sse;
 mod time;
@@ -35,5 +40,8 @@ pub use batch::{JobFilter, LogChunk, LogQuery, TaskFilter};
 pub use discover::{Discovery, Found, ServerFile};
 pub use error::hint;
 pub use events::{JobEvent, JobEvents, is_final};
+pub use follow::{ResultEvent, Results};
+pub use frames::TaskOutcome;
+pub use grid::{MAX_SUBMISSION_TASKS, SessionFilter, submission};
 pub use http::Client;
 pub use objects::Progress;

@@ -159,3 +159,22 @@ async fn an_overfull_batch_is_refused_whole() {
     assert_eq!(e.kind(), ErrorKind::Invalid);
     assert_eq!(queue.stats("q").await.unwrap().ready, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_be_sent_again_does_not_wait_for_the_disk_and_survives_the_process() {
+    let (folder, embedded, clock) = by_hand().await;
+    let queue = embedded.queue();
+    queue.ensure("r", QueueSettings { recoverable: true, ..QueueSettings::default() }).await.unwrap();
+    let before = embedded.counters();
+    queue.send("r", vec![NewMessage::now("1"), NewMessage::now("2")]).await.unwrap();
+    let got = queue.receive("r", Receive::up_to(1, LEASE)).await.unwrap();
+    queue.ack("r", &[got[0].receipt.clone()]).await.unwrap();
+    assert_eq!(embedded.counters().syncs, before.syncs);
+    send(&queue, 1).await;
+    assert_eq!(embedded.counters().syncs, before.syncs + 1, "any other queue does");
+    drop(queue);
+
+    let embedded = reopen(&folder, embedded, &clock);
+    let left = embedded.queue().receive("r", Receive::up_to(10, LEASE)).await.unwrap();
+    assert_eq!(left.iter().map(|d| &d.body[..]).collect::<Vec<_>>(), [b"2"]);
+}

@@ -33,6 +33,7 @@ mod open;
 mod queue;
 mod schema;
 mod settings;
+mod source;
 mod sweep;
 mod table;
 mod time;
@@ -52,6 +53,26 @@ use bell::Bell;
 pub use link::Calls;
 use link::Link;
 pub use settings::PostgresSettings;
+pub use source::SourceRows;
+
+/// What a column of [`SourceRows`] holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceKind {
+    /// True or false.
+    Bool,
+    /// A whole number of up to 64 bits.
+    Int,
+    /// Any other number.
+    Real,
+    /// A day.
+    Date,
+    /// A time without a zone.
+    LocalTime,
+    /// An instant.
+    Time,
+    /// Anything else, as the database writes it.
+    Text,
+}
 
 /// The blocks in one schema of one database. Clones share the pool of connections.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! The engine: its settings, its tables, and one statement from text to a running plan.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,20 +11,23 @@ use datafusion::execution::memory_pool::{FairSpillPool, GreedyMemoryPool, Memory
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
-use datafusion::physical_plan::execute_stream;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{EmptyRecordBatchStream, execute_stream};
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use object_store::ObjectStore;
 use tidemill_base::{ByteSize, Error, Result};
 use tidemill_runtime::Stopwatch;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use crate::answer::{Answer, Deadline};
+use crate::arrow::datatypes::{DataType, SchemaRef};
 use crate::catalog::Catalog;
 use crate::run::{Pool, yielding};
 use crate::store::ReadAtHome;
 use crate::table::{OBJECTS_URL, SourceTable};
-use crate::{Source, failure, statement};
+use crate::{Family, Rewrite, Source, TableSchema, failure, risk, statement};
 
 /// The name of the catalog, the first part of a table's full name: `tidemill.batch.jobs`.
 const CATALOG: &str = "tidemill";
@@ -76,6 +80,15 @@ pub struct Limits {
     pub cut: bool,
 }
 
+/// What a statement will answer and what it asks for.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// The columns of its answer.
+    pub columns: SchemaRef,
+    /// The types of its parameters by number, as far as they follow from where they stand.
+    pub parameters: BTreeMap<usize, Option<DataType>>,
+}
+
 /// SQL over registered sources. Cheap to share in an `Arc`.
 pub struct Engine {
     planner: Arc<Planner>,
@@ -105,6 +118,7 @@ impl Engine {
         let objects = Arc::new(ReadAtHome::new(objects, home.clone()));
         let runtime = runtime(objects, &settings).map_err(|e| failure::from_datafusion(e).context("start the SQL engine"))?;
         let context = SessionContext::new_with_config_rt(config(&settings), Arc::new(runtime));
+        risk::aggregates().into_iter().for_each(|aggregate| context.register_udaf(aggregate));
         let catalog = Arc::new(Catalog::default());
         context.register_catalog(CATALOG, Arc::clone(&catalog) as _);
         let planner = Arc::new(Planner { context, catalog, default_schema: settings.default_schema.clone() });
@@ -117,14 +131,34 @@ impl Engine {
         self.planner.catalog.insert(schema, table, SourceTable::new(format!("{schema}.{table}"), source, self.home.clone()));
     }
 
+    /// Has tables of a schema made when a statement names them, beside those that are registered. They are not listed.
+    pub fn register_family(&self, schema: &str, family: Arc<dyn Family>) {
+        self.planner.catalog.insert_family(schema, family, self.home.clone());
+    }
+
     /// Takes a table away; whether it was there.
     pub fn deregister(&self, schema: &str, table: &str) -> bool {
         self.planner.catalog.remove(schema, table)
     }
 
-    /// All tables as `schema.table`, in order.
+    /// All tables as `schema.table`, in order. Schemas whose names begin with `pg_` can be read and are not listed anywhere.
     pub fn tables(&self) -> Vec<String> {
         self.planner.catalog.names()
+    }
+
+    /// All listed tables with their columns: schema, name, columns; in order.
+    pub fn described(&self) -> Vec<(String, String, TableSchema)> {
+        self.planner.catalog.described()
+    }
+
+    /// The schema of a table that is named without one.
+    pub fn default_schema(&self) -> &str {
+        &self.settings.default_schema
+    }
+
+    /// The longest that a statement may take.
+    pub const fn timeout(&self) -> Duration {
+        self.settings.timeout
     }
 
     /// Starts a statement that reads. The rows come as they are made, from the [`Answer`]; dropping it stops the work.
@@ -134,13 +168,43 @@ impl Engine {
     /// are; `Exhausted` when it is too long or too deep, or meets a memory or row limit; `Unavailable` past its timeout; a
     /// source's own error as it is.
     pub async fn query(&self, sql: &str, limits: Limits) -> Result<Answer> {
+        self.begin(sql, limits, |planner, text| async move { planner.plan(&text, None).await }).await
+    }
+
+    /// As [`Engine::query`], for a statement that is changed between parsing and planning: other dialects' names, values for
+    /// parameters. What comes of it has to pass the same checks as what the caller wrote.
+    pub async fn query_as(&self, sql: &str, limits: Limits, rewrite: Arc<Rewrite>) -> Result<Answer> {
+        self.begin(sql, limits, |planner, text| async move { planner.plan(&text, Some(&*rewrite)).await }).await
+    }
+
+    /// The columns of a statement and the types of its parameters `$1`, `$2` ..., without running it.
+    ///
+    /// # Errors
+    /// As those of [`Engine::query`].
+    pub async fn describe(&self, sql: &str, limits: Limits, rewrite: Arc<Rewrite>) -> Result<Description> {
+        let (tell, told) = oneshot::channel();
+        let plan = |planner: Arc<Planner>, text: String| async move {
+            let description = planner.describe(&text, &*rewrite).await?;
+            let nothing = EmptyRecordBatchStream::new(Arc::clone(&description.columns));
+            // Nobody listens any more when the caller has given up.
+            drop(tell.send(description));
+            Ok(Box::pin(nothing) as SendableRecordBatchStream)
+        };
+        self.begin(sql, limits, plan).await?;
+        told.await.map_err(|e| Error::internal("the description of a statement was lost").with_source(e))
+    }
+
+    /// Checks the bounds of a statement, waits for a place, and has it planned on threads of its own.
+    async fn begin<F>(&self, sql: &str, limits: Limits, plan: impl FnOnce(Arc<Planner>, String) -> F) -> Result<Answer>
+    where
+        F: Future<Output = Result<SendableRecordBatchStream>> + Send + 'static,
+    {
         let limit = limits.timeout.map_or(self.settings.timeout, |t| t.min(self.settings.timeout));
         let deadline = Deadline::new(Stopwatch::start(), limit);
         let max_bytes = usize::try_from(self.settings.max_statement.bytes()).unwrap_or(usize::MAX);
         statement::bound(sql, max_bytes)?;
         let place = deadline.run(self.pool.place()).await??;
-        let (planner, text) = (Arc::clone(&self.planner), sql.to_owned());
-        let plan = async move { planner.plan(&text).await };
+        let plan = plan(Arc::clone(&self.planner), sql.to_owned());
         let running = deadline.run(self.pool.run(plan, place)).await??;
         let max_rows = limits.max_rows.map_or(self.settings.max_rows, |n| n.min(self.settings.max_rows));
         Ok(Answer::new(running, deadline, max_rows, limits.cut))
@@ -148,16 +212,9 @@ impl Engine {
 }
 
 impl Planner {
-    async fn plan(&self, sql: &str) -> Result<SendableRecordBatchStream> {
-        let statement = statement::parse(sql)?;
+    async fn plan(&self, sql: &str, rewrite: Option<&Rewrite>) -> Result<SendableRecordBatchStream> {
         let state = self.context.state();
-        let missing = self.missing(&state, &statement);
-        let plan = match state.statement_to_plan(statement).await {
-            Ok(plan) => plan,
-            Err(e) => return Err(failure::from_planner(sql, e, &missing, &self.catalog.names())),
-        };
-        let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        reads.verify_plan(&plan).map_err(|_| statement::refused(sql))?;
+        let plan = self.understand(sql, rewrite, &state).await?;
         let run = async {
             let plan = state.create_physical_plan(&plan).await?;
             execute_stream(yielding(plan)?, state.task_ctx())
@@ -165,14 +222,39 @@ impl Planner {
         run.await.map_err(|e| failure::from_planner(sql, e, &[], &[]))
     }
 
+    /// A statement's plan, not yet made to run.
+    async fn understand(&self, sql: &str, rewrite: Option<&Rewrite>, state: &SessionState) -> Result<LogicalPlan> {
+        let mut statement = statement::parse(sql)?;
+        if let Some(rewrite) = rewrite {
+            statement::rewrite(&mut statement, rewrite)?;
+        }
+        let missing = self.missing(state, &statement);
+        let plan = match state.statement_to_plan(statement).await {
+            Ok(plan) => plan,
+            Err(e) => return Err(failure::from_planner(sql, e, &missing, &self.catalog.names())),
+        };
+        let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        reads.verify_plan(&plan).map_err(|_| statement::refused(sql))?;
+        Ok(plan)
+    }
+
+    async fn describe(&self, sql: &str, rewrite: &Rewrite) -> Result<Description> {
+        let state = self.context.state();
+        let plan = self.understand(sql, Some(rewrite), &state).await?;
+        let types = plan.get_parameter_types().map_err(|e| failure::from_planner(sql, e, &[], &[]))?;
+        let parameters = types.into_iter().filter_map(|(name, kind)| Some((name.strip_prefix('$')?.parse().ok()?, kind))).collect();
+        // Types are made to fit each other by the first step of optimizing, which a parameter of unknown type can keep from ending.
+        let plan = state.optimize(&plan).unwrap_or(plan);
+        Ok(Description { columns: Arc::clone(plan.schema().inner()), parameters })
+    }
+
     /// The tables that a statement names and that are not there, as `schema.table`.
     fn missing(&self, state: &SessionState, statement: &Statement) -> Vec<String> {
-        let known = self.catalog.names();
         let named = state.resolve_table_references(statement).unwrap_or_default();
         let full = named.into_iter().map(|t| t.resolve(CATALOG, &self.default_schema));
         full.filter(|t| &*t.schema != "information_schema" && state.table_functions().get(&*t.table).is_none())
+            .filter(|t| &*t.catalog != CATALOG || !self.catalog.contains(&t.schema, &t.table))
             .map(|t| if &*t.catalog == CATALOG { format!("{}.{}", t.schema, t.table) } else { t.to_string() })
-            .filter(|name| !known.contains(name))
             .collect()
     }
 }

@@ -1,10 +1,24 @@
 //! What `tests/fuzz` reaches of this crate.
 
+use datafusion::arrow::ipc::reader::StreamReader;
+use datafusion::arrow::ipc::writer::FileWriter;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as Sql;
 use tidemill_base::Result;
 
 use crate::{run, statement};
+
+/// An Arrow stream as an Arrow file.
+pub fn arrow_file(stream: &[u8]) -> Result<Vec<u8>> {
+    let wrong = |e: datafusion::arrow::error::ArrowError| tidemill_base::Error::invalid(e.to_string());
+    let reader = StreamReader::try_new(stream, None).map_err(wrong)?;
+    let mut writer = FileWriter::try_new(Vec::new(), &reader.schema()).map_err(wrong)?;
+    for batch in reader {
+        writer.write(&batch.map_err(wrong)?).map_err(wrong)?;
+    }
+    writer.finish().map_err(wrong)?;
+    writer.into_inner().map_err(wrong)
+}
 
 /// The stack of the threads that statements are parsed and planned on, in bytes.
 pub const STACK_BYTES: usize = run::STACK_BYTES;

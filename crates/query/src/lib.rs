@@ -34,15 +34,21 @@
 //! ```
 
 mod answer;
+mod arrow_rows;
 mod catalog;
 mod data;
 mod engine;
 mod failure;
+mod files;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod json_rows;
 mod output;
+mod paged;
 pub mod parquet;
+pub mod payloads;
 mod pushdown;
+mod risk;
 mod run;
 mod source;
 mod statement;
@@ -50,8 +56,14 @@ mod store;
 mod table;
 
 pub use answer::{Answer, AnswerColumn};
+pub use arrow_rows::ArrowRows;
 pub use data::{Column, ColumnValues, TableData, TableSchema, Type};
 /// The Arrow that [`Answer::next`]'s batches are made of.
 pub use datafusion::arrow;
-pub use engine::{Engine, EngineSettings, Limits};
-pub use source::{Scan, Scanned, SegmentRef, Source};
+/// The parser whose statements a [`Rewrite`] changes.
+pub use datafusion::sql::sqlparser;
+pub use engine::{Description, Engine, EngineSettings, Limits};
+pub use files::{FileFormat, Files, WrittenFile};
+pub use json_rows::JsonRows;
+pub use source::{Family, Pages, Rows, Scan, Scanned, SegmentRef, Source};
+pub use statement::Rewrite;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::Schema;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
@@ -32,8 +33,8 @@ impl Answer {
 
     /// CSV by RFC 4180 with a header line. Null is empty, and the empty text is `""`, so that they differ.
     pub fn into_csv(self) -> impl Stream<Item = Result<Bytes>> + Send {
-        let names: Vec<String> = self.columns().iter().map(|c| quoted(&c.name)).collect();
-        self.into_text(format!("{}\r\n", names.join(",")), |batch, _| csv_lines(batch), String::new())
+        let head = csv_header(&self.schema());
+        self.into_text(head, |batch, _| csv_lines(batch), String::new())
     }
 
     /// All rows as JSON objects, held in memory at once.
@@ -92,14 +93,20 @@ fn unprintable(e: ArrowError) -> Error {
     Error::invalid("a column has a type that has no text form; cast it in the statement").with_source(e)
 }
 
-fn json_lines(batch: &RecordBatch) -> Result<String> {
+pub(crate) fn json_lines(batch: &RecordBatch) -> Result<String> {
     let mut writer: LineDelimitedWriter<Vec<u8>> =
         WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::with_capacity(batch.num_rows() * 64));
     writer.write(batch).and_then(|()| writer.finish()).map_err(unprintable)?;
     String::from_utf8(writer.into_inner()).map_err(|e| Error::internal("JSON that is not UTF-8").with_source(e))
 }
 
-fn csv_lines(batch: &RecordBatch) -> Result<String> {
+/// The names of the columns as the first line of a CSV file.
+pub(crate) fn csv_header(schema: &Schema) -> String {
+    let names: Vec<String> = schema.fields().iter().map(|f| quoted(f.name())).collect();
+    format!("{}\r\n", names.join(","))
+}
+
+pub(crate) fn csv_lines(batch: &RecordBatch) -> Result<String> {
     let cells = Cells::new(batch)?;
     let mut out = String::new();
     for row in 0..batch.num_rows() {

@@ -1,8 +1,14 @@
 //! What a system implements to have a table in SQL.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use futures::Stream;
+use futures::stream::BoxStream;
 use object_store::path::Path;
 use tidemill_base::Result;
 
@@ -14,9 +20,22 @@ pub trait Source: Send + Sync {
     /// The columns. They must not change while the source is registered; register again to change them.
     fn schema(&self) -> TableSchema;
 
+    /// The columns in Arrow's types, for a source whose pages are Arrow's own ([`Rows::Arrow`]) and have more types than [`Self::schema`]
+    /// can say. It goes before that.
+    fn arrow_schema(&self) -> Option<SchemaRef> {
+        None
+    }
+
     /// The rows that a statement may need. A source leaves out what `want` rules out if that is cheap, and may always give more: the
     /// engine filters again.
     async fn scan(&self, want: &Scan) -> Result<Scanned>;
+}
+
+/// Tables that are made when a statement names them: one for each of something, too many to register and to list.
+#[async_trait]
+pub trait Family: Send + Sync {
+    /// The table of that name. `NotFound` says what there is instead; `Invalid` why it cannot be a table.
+    async fn table(&self, name: &str) -> Result<Arc<dyn Source>>;
 }
 
 /// What a statement needs from a table.
@@ -91,11 +110,53 @@ pub struct Scanned {
     pub tables: Vec<TableData>,
     /// Rows in Parquet, read by the engine with only the columns, row groups and pages that the statement needs.
     pub segments: Vec<SegmentRef>,
+    /// Rows that are read while the statement runs, so that a large table is never in memory as a whole.
+    pub pages: Vec<Pages>,
+}
+
+/// Rows of one page.
+#[derive(Debug, Clone)]
+pub enum Rows {
+    /// At least the columns that the scan reads.
+    Table(TableData),
+    /// Likewise, for a source with an [`Source::arrow_schema`].
+    Arrow(RecordBatch),
+}
+
+/// Pages of rows, read one after the other. A plan may read them more than once, and each time from the beginning; what a statement has no
+/// use for any more is not read.
+#[derive(Clone)]
+pub struct Pages(Arc<dyn Fn() -> BoxStream<'static, Result<Rows>> + Send + Sync>);
+
+impl Pages {
+    /// Pages from a stream that `begin` makes.
+    pub fn new<S>(begin: impl Fn() -> S + Send + Sync + 'static) -> Self
+    where
+        S: Stream<Item = Result<Rows>> + Send + 'static,
+    {
+        Self(Arc::new(move || Box::pin(begin())))
+    }
+
+    pub(crate) fn begin(&self) -> BoxStream<'static, Result<Rows>> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pages")
+    }
+}
+
+impl From<Pages> for Scanned {
+    fn from(pages: Pages) -> Self {
+        Self { pages: vec![pages], ..Self::default() }
+    }
 }
 
 impl From<TableData> for Scanned {
     fn from(table: TableData) -> Self {
-        Self { tables: vec![table], segments: Vec::new() }
+        Self { tables: vec![table], ..Self::default() }
     }
 }
 

@@ -52,6 +52,19 @@ pub(crate) fn parse(sql: &str) -> Result<Statement> {
     Ok(statement)
 }
 
+/// What a caller does to a statement between parsing and planning.
+pub type Rewrite = dyn Fn(&mut Sql) -> Result<()> + Send + Sync;
+
+/// Has a statement changed, also inside EXPLAIN, and refuses again what does not only read.
+pub(crate) fn rewrite(statement: &mut Statement, rewrite: &Rewrite) -> Result<()> {
+    match statement {
+        Statement::Statement(sql) => rewrite(sql)?,
+        Statement::Explain(explain) => self::rewrite(&mut explain.statement, rewrite)?,
+        _ => {}
+    }
+    only_reads(statement)
+}
+
 fn size(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }

@@ -22,7 +22,7 @@ use datafusion::physical_plan::union::UnionExec;
 use tidemill_base::Error;
 use tokio::runtime::Handle;
 
-use crate::{Scan, Scanned, SegmentRef, Source, TableData, pushdown};
+use crate::{Scan, Scanned, SegmentRef, Source, TableData, TableSchema, paged, pushdown};
 
 /// The name of the engine's one object store in DataFusion's registry; no statement can say it.
 pub(crate) const OBJECTS_URL: &str = "tidemill://objects";
@@ -39,7 +39,13 @@ pub(crate) struct SourceTable {
 
 impl SourceTable {
     pub(crate) fn new(name: String, source: Arc<dyn Source>, home: Handle) -> Self {
-        Self { name, schema: source.schema().arrow(), source, home }
+        let schema = source.arrow_schema().unwrap_or_else(|| source.schema().arrow());
+        Self { name, schema, source, home }
+    }
+
+    /// The columns as the source gives them.
+    pub(crate) fn described(&self) -> TableSchema {
+        self.source.schema()
     }
 }
 
@@ -84,6 +90,9 @@ impl TableProvider for SourceTable {
         }
         if !found.segments.is_empty() {
             inputs.push(self.stored(state, projection, limit, &found.segments)?);
+        }
+        if !found.pages.is_empty() {
+            inputs.push(paged::plan(&self.name, &schema, found.pages, &self.home, limit)?);
         }
         match inputs.len() {
             0 => Ok(Arc::new(EmptyExec::new(schema))),
@@ -153,6 +162,6 @@ fn file(segment: &SegmentRef) -> datafusion::datasource::listing::PartitionedFil
     file
 }
 
-fn external(e: Error) -> DataFusionError {
+pub(crate) fn external(e: Error) -> DataFusionError {
     DataFusionError::External(Box::new(e))
 }

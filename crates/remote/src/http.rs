@@ -12,6 +12,10 @@ use tidemill_base::{Error, Result};
 use crate::RemoteSettings;
 use crate::wire::{self, Call, POSTCARD, PROTOCOL, PROTOCOL_HEADER};
 
+/// A connection that was idle for longer is not used again. The manager closes it after its `header_timeout`, which is ten seconds unless
+/// set, and a call that crosses with that is lost.
+const IDLE: Duration = Duration::from_secs(5);
+
 /// Connections to one manager. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Http(Arc<Inner>);
@@ -44,6 +48,7 @@ impl Http {
             .connect_timeout(settings.connect_timeout)
             .read_timeout(settings.stall_timeout)
             .tcp_nodelay(true)
+            .pool_idle_timeout(IDLE)
             .http1_only()
             .redirect(reqwest::redirect::Policy::none());
         if let Some(pem) = &settings.ca {

@@ -2,7 +2,10 @@
 //! `tidemill.toml`, as `TIDEMILL_SECTION_KEY`, or by a flag. An empty text means "not set", since every key has to have a value to be
 //! known.
 
+mod archive;
 mod drivers;
+mod grid;
+mod sql;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,7 +16,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use tidemill_base::{ByteSize, Error, HumanDuration, Result};
 use tidemill_runtime::LogFormat;
 
+pub use archive::ArchiveSection;
 pub use drivers::{AwsSection, DatabaseUrl, Driver, DriversSection, FleetDriver, Plan, PostgresSection, shown};
+pub use grid::{GridSection, SourceSection};
+pub use sql::SqlSection;
 
 /// Everything.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -33,8 +39,14 @@ pub struct ServerConfig {
     pub auth: AuthSection,
     /// What one caller may ask for.
     pub limits: LimitsSection,
+    /// What statements in SQL, and those who send them, may use.
+    pub sql: SqlSection,
     /// Jobs and what is left of them.
     pub batch: BatchSection,
+    /// Engines, and databases that tasks are made from.
+    pub grid: GridSection,
+    /// Sessions of the grid in cold storage.
+    pub archive: ArchiveSection,
     /// Objects that nobody asks for any more.
     pub objects: ObjectsSection,
     /// Local groups of workers, and how they scale.
@@ -119,7 +131,7 @@ pub struct LimitsSection {
     pub max_worker_body: ByteSize,
     /// Connections at once; more have to wait.
     pub max_connections: u32,
-    /// How long a connection may take to send a request's headers, and to shake hands.
+    /// How long a connection may take to send a request's headers, and to shake hands; and how long it may be idle between two requests.
     pub header_timeout: HumanDuration,
     /// How long an ordinary request may take. Waiting for events and streaming are not counted.
     pub request_timeout: HumanDuration,
@@ -362,6 +374,9 @@ impl ServerConfig {
         }
         self.fleet.check()?;
         self.batch.check()?;
+        self.sql.check()?;
+        self.archive.check()?;
+        self.grid.check()?;
         if !self.telemetry.otlp.is_empty() {
             crate::telemetry::endpoint(&self.telemetry.otlp)?;
         }

@@ -31,6 +31,7 @@ pub mod console;
 mod edges;
 pub mod error;
 pub mod fleet;
+pub mod grid;
 pub mod health;
 pub mod internal;
 pub mod limits;

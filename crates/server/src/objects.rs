@@ -19,7 +19,7 @@ use crate::error::ApiResult;
 use crate::s3::ensure_bucket;
 
 /// Buckets that belong to the system and are not written to from outside.
-const RESERVED: [&str; 2] = ["jobs", "system"];
+const RESERVED: [&str; 4] = ["archive", "jobs", "packages", "system"];
 /// Bodies up to this are put whole; larger ones go in parts of this size.
 const PART_BYTES: usize = 8 << 20;
 
@@ -46,15 +46,21 @@ fn bucket(path: &ObjectPath) -> String {
     path.parts().next().map(|p| p.as_ref().to_owned()).unwrap_or_default()
 }
 
-async fn write(State(state): State<AppState>, me: Principal, Path(path): Path<String>, body: Body) -> ApiResult<StatusCode> {
-    me.require(Role::User)?;
-    let path = parse(&path)?;
+/// An object that a caller may write, in a bucket that is there. `Denied` for a bucket that is the system's own.
+pub(crate) async fn writable(store: &dyn object_store::ObjectStore, path: &str) -> Result<ObjectPath> {
+    let path = parse(path)?;
     let bucket = bucket(&path);
     if RESERVED.contains(&bucket.as_str()) {
-        return Err(Error::denied(format!("bucket `{bucket}` is the system's own; put input into another, `uploads` for example")).into());
+        return Err(Error::denied(format!("bucket `{bucket}` is the system's own; use another, `uploads` for example")));
     }
-    let store = state.blocks.objects.as_ref();
     ensure_bucket(store, &bucket).await?;
+    Ok(path)
+}
+
+async fn write(State(state): State<AppState>, me: Principal, Path(path): Path<String>, body: Body) -> ApiResult<StatusCode> {
+    me.require(Role::User)?;
+    let store = state.blocks.objects.as_ref();
+    let path = writable(store, &path).await?;
     let mut stream = body.into_data_stream();
     let mut first = Vec::new();
     while first.len() < PART_BYTES {
@@ -93,12 +99,18 @@ fn broken(e: axum::Error) -> Error {
     Error::invalid("the body broke off; send it again").with_source(e)
 }
 
-async fn read(State(state): State<AppState>, me: Principal, Path(path): Path<String>) -> ApiResult<Response> {
+/// An object that a caller may read. `Denied` for what is the system's own.
+pub(crate) fn readable(me: &Principal, path: &str) -> Result<ObjectPath> {
     me.require(Role::Viewer)?;
-    let path = parse(&path)?;
+    let path = parse(path)?;
     if bucket(&path) == "system" {
-        return Err(Error::denied("bucket `system` is not for reading").into());
+        return Err(Error::denied("bucket `system` is not for reading"));
     }
+    Ok(path)
+}
+
+async fn read(State(state): State<AppState>, me: Principal, Path(path): Path<String>) -> ApiResult<Response> {
+    let path = readable(&me, &path)?;
     let got = state.blocks.objects.get(&path).await.map_err(|e| objects::error("read", &path, e))?;
     let headers = [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_LENGTH, got.meta.size.to_string())];
     Ok((headers, Body::from_stream(got.into_stream().map_err(std::io::Error::other))).into_response())

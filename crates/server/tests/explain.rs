@@ -91,6 +91,8 @@ impl Mill {
             phase: WorkerPhase::Ready,
             running,
             ranges: 1,
+            waiting: 0,
+            idle: 0,
             tasks_done: 0,
             busy_us: 0,
             cpu_us: 0,

@@ -119,6 +119,33 @@ fn every_reference_leads_somewhere_and_operations_have_names_of_their_own() {
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
 }
 
+#[test]
+fn every_example_is_what_it_is_an_example_of_and_every_error_has_its_meaning() {
+    let (mut examples, mut errors) = (0, 0);
+    let document = serde_json::to_value(tidemill_server::openapi()).unwrap();
+    for route in documented() {
+        let name = format!("{} {}", route.method, route.path);
+        for example in route.examples() {
+            (example.read)(example.json).unwrap_or_else(|e| panic!("an example of {name} does not read: {e}"));
+            examples += 1;
+        }
+        let operation = &document["paths"][route.openapi_path()][route.method.to_ascii_lowercase()];
+        for (status, answer) in operation["responses"].as_object().unwrap() {
+            if status.starts_with('4') {
+                assert!(answer["description"].as_str().unwrap().ends_with('.'), "{name} {status}");
+                assert!(answer["content"]["application/json"]["schema"]["$ref"].is_string(), "{name} {status}");
+                errors += 1;
+            }
+        }
+        if route.path.starts_with("/api/v1/grid/") && route.path.contains('{') && !route.path.contains("{sha256}") {
+            assert!(operation["responses"].get("404").is_some(), "{name}: what when it is not there?");
+        }
+    }
+    assert!(examples > 15 && errors > 30, "{examples} examples, {errors} errors");
+    let open = &document["paths"]["/api/v1/grid/sessions"]["post"];
+    assert_eq!(open["requestBody"]["content"]["application/json"]["example"]["session"]["engine"], "python");
+}
+
 fn walk(value: &Value, see: &mut impl FnMut(&str, &Value)) {
     match value {
         Value::Object(map) => {

@@ -87,7 +87,17 @@ async fn worker(tasks: u64, slots: u32, run: RunSpec) -> Result<f64> {
     for range in 0..ranges {
         let start = range * size;
         let len = size.min(tasks - start);
-        let item = WorkItem { job: "j".into(), stage: 0, range, start, len, attempt: 1, released_at: env.now() };
+        let item = WorkItem {
+            job: "j".into(),
+            stage: 0,
+            range,
+            start,
+            len,
+            attempt: 1,
+            released_at: env.now(),
+            pieces: Vec::new(),
+            needs: Vec::new(),
+        };
         queue.send(&keys::work_queue("c"), vec![NewMessage::now(encode(&item)?)]).await?;
     }
     for range in 0..ranges {

@@ -5,6 +5,8 @@
 //! those behind are the prefetch. A task that does not fit what is free may be passed over [`PATIENCE`] times; then nothing else
 //! starts until it fits.
 
+mod spare;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -68,6 +70,11 @@ struct State {
     cpu_us: u64,
 }
 
+/// A slot hands engines work for about so long at once: longer than it takes to come back for more, shorter than anybody would wait for
+/// it to take something else.
+const PORTION_US: f64 = 200_000.0;
+const MAX_PORTION: u64 = 5_000;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Floor {
@@ -87,6 +94,8 @@ pub(crate) struct Summary {
     pub(crate) free_slots: u32,
     /// Slots that unstarted tasks would take.
     pub(crate) waiting_slots: u64,
+    /// Unstarted tasks.
+    pub(crate) waiting: u64,
     pub(crate) tasks_done: u64,
     pub(crate) busy_us: u64,
     pub(crate) cpu_us: u64,
@@ -231,9 +240,10 @@ impl Floor {
     pub(crate) fn summary(&self, unknown: Duration) -> Summary {
         let state = self.lock();
         let unknown = unknown.as_micros() as f64;
-        let (mut waiting_slots, mut waiting_us) = (0, 0.0);
+        let (mut waiting, mut waiting_slots, mut waiting_us) = (0, 0, 0.0);
         for entry in &state.ranges {
             let (tasks, cpus) = (entry.range.waiting(), entry.range.stage.definition.spec.resources.cpus);
+            waiting += tasks;
             waiting_slots += tasks * u64::from(cpus);
             waiting_us += tasks as f64 * state.mean_us(&entry.range.item).unwrap_or(unknown * f64::from(cpus));
         }
@@ -241,11 +251,17 @@ impl Floor {
             ranges: state.ranges.len(),
             free_slots: state.free.slots,
             waiting_slots,
+            waiting,
             waiting_us,
             tasks_done: state.tasks_done,
             busy_us: state.busy_us,
             cpu_us: state.cpu_us,
         }
+    }
+
+    /// The tasks of the range that have been taken and have not ended: runs, each as it was taken.
+    pub(crate) fn taken(&self, range: &Arc<OpenRange>) -> Vec<(u64, u64)> {
+        self.lock().running.values().filter(|r| Arc::ptr_eq(&r.range, range)).map(|r| (r.task, r.len)).collect()
     }
 
     /// Nothing is taken any more; waiting threads return.
@@ -266,8 +282,12 @@ impl State {
         }
         let at = self.choose()?;
         let range = self.ranges[at].range.clone();
-        let noop = range.stage.kind == Kind::Noop;
-        let (task, len, staged) = range.take(if noop { MAX_RANGE } else { 1 })?;
+        let most = match range.stage.kind {
+            Kind::Noop => MAX_RANGE,
+            Kind::Engine => portion(self.mean_us(&range.item)),
+            _ => 1,
+        };
+        let (task, len, staged) = range.take(most)?;
         let wants = &range.stage.definition.spec.resources;
         self.free.slots -= wants.cpus;
         self.free.memory -= wants.memory;
@@ -319,6 +339,12 @@ impl State {
     }
 }
 
+/// How many tasks a slot hands to engines at once, by how long one takes.
+fn portion(mean_us: Option<f64>) -> u64 {
+    // Not known yet: a few, to find out, and not so many that the others have nothing to do if they are long.
+    mean_us.map_or(1, |each| (PORTION_US / each.max(0.1)) as u64).clamp(1, MAX_PORTION)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,8 +354,18 @@ mod tests {
     use tidemill_batch::model::RunSpec;
     use tidemill_batch::protocol::RangeState;
 
-    fn range(job: &str, len: u64, cpus: u32, memory: u64) -> Arc<OpenRange> {
-        let item = WorkItem { job: job.into(), stage: 0, range: 0, start: 0, len, attempt: 1, released_at: Timestamp::ZERO };
+    pub(super) fn range(job: &str, len: u64, cpus: u32, memory: u64) -> Arc<OpenRange> {
+        let item = WorkItem {
+            job: job.into(),
+            stage: 0,
+            range: 0,
+            start: 0,
+            len,
+            attempt: 1,
+            released_at: Timestamp::ZERO,
+            pieces: Vec::new(),
+            needs: Vec::new(),
+        };
         let claim =
             RangeState { epoch: 1, worker: "w".into(), lease_until: Timestamp::ZERO, seq: 0, settled: RunSet::new(), finished: false };
         let mut definition = Stage::unusable().definition;
@@ -339,11 +375,11 @@ mod tests {
         Arc::new(OpenRange::new(item, &claim, stage, Inputs::Computed, false, Vec::new()))
     }
 
-    fn floor(slots: u32) -> Floor {
+    pub(super) fn floor(slots: u32) -> Floor {
         Floor::new(Offers { slots, memory: 1000, named: BTreeMap::new() })
     }
 
-    fn take(floor: &Floor) -> Option<Assignment> {
+    pub(super) fn take(floor: &Floor) -> Option<Assignment> {
         floor.take(|| Timestamp::ZERO)
     }
 

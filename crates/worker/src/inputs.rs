@@ -10,6 +10,7 @@ use tidemill_batch::protocol::{MAX_RANGE, OutputPage, StoredFile, WorkItem, deco
 use tidemill_batch::spec::Placeholder;
 use tidemill_blocks::table::Range;
 
+use crate::payloads::{Kept, Payloads};
 use crate::range::failure;
 use crate::settings::WorkerBlocks;
 use crate::stage::Stage;
@@ -20,6 +21,8 @@ use crate::work::Failure;
 pub(crate) enum Inputs {
     /// From the task's number.
     Computed,
+    /// What their submissions hold.
+    Submitted(Payloads),
     /// From `first` on.
     Listed { first: u64, tasks: Vec<Result<TaskInput, Failure>> },
 }
@@ -33,6 +36,7 @@ impl Inputs {
                 Ok(_) => Err(Failure::new(FailureClass::Input, "the task's input has not been looked up; report this")),
                 Err(e) => Err(failure(FailureClass::Input, &e)),
             },
+            Self::Submitted(_) => Ok(TaskInput::Payload),
             Self::Listed { first, tasks } => task
                 .checked_sub(*first)
                 .and_then(|at| tasks.get(usize::try_from(at).ok()?).cloned())
@@ -42,8 +46,11 @@ impl Inputs {
 }
 
 /// Looks up the inputs of a whole range. `Unavailable` is worth another try; what is wrong with single tasks stays with them.
-pub(crate) async fn load(blocks: &WorkerBlocks, reader: &Reader, stage: &Stage, item: &WorkItem) -> Result<Inputs> {
+pub(crate) async fn load(blocks: &WorkerBlocks, reader: &Reader, kept: &Kept, stage: &Stage, item: &WorkItem) -> Result<Inputs> {
     let definition = &stage.definition;
+    if stage.engine().is_some() {
+        return Ok(Inputs::Submitted(Payloads::load(blocks, kept, item).await?));
+    }
     match definition.source(item.start) {
         Ok(InputSource::Ready(_)) | Err(_) => Ok(Inputs::Computed),
         Ok(InputSource::Manifest) => from_manifest(blocks, reader, definition, item).await,

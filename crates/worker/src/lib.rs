@@ -24,16 +24,21 @@
 //! # }
 //! ```
 
+mod engines;
 mod floor;
 mod inputs;
 mod node;
+mod payloads;
 mod range;
+mod results;
 mod runner;
 mod settings;
 mod stage;
 mod staging;
 mod work;
 
+pub use engines::EnginePrograms;
 pub use node::WorkerNode;
-pub use runner::{Draw, Runners, SimOutcome};
+pub use runner::{Draw, Runners, SimOutcome, simulated_result};
 pub use settings::{WorkerBlocks, WorkerSettings};
+pub use tidemill_engine::User as EngineUser;

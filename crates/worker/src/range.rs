@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use object_store::path::Path;
-use tidemill_base::Timestamp;
+use tidemill_base::{RunSet, Timestamp};
 use tidemill_batch::model::{FailureClass, TaskInput, TaskStat};
 use tidemill_batch::protocol::{RangeState, WorkItem, keys};
 use tokio::sync::Notify;
 
 use crate::inputs::Inputs;
+use crate::results::TaskResult;
 use crate::runner::remove_all;
 use crate::stage::Stage;
 use crate::work::{Failure, PendingOutput, RangeWork, Verdict};
@@ -101,6 +103,10 @@ pub(crate) struct State {
     pub(crate) staging: usize,
     pub(crate) ready: VecDeque<Staged>,
     pub(crate) unstored: Vec<Unstored>,
+    /// See [`OpenRange::ask_back`].
+    asked_back: RunSet,
+    /// Tasks that are to be stopped if they run: nobody wants what comes of them.
+    recalled: RunSet,
     /// Nothing more is started; whether what has not been is cancelled, not handed back.
     stopped: Option<bool>,
     /// Objects written that no acknowledged report names yet.
@@ -133,7 +139,16 @@ impl OpenRange {
         base_env: Vec<(OsString, OsString)>,
     ) -> Self {
         let work = RangeWork::new(&item, claim);
-        let state = State { work, staging: 0, ready: VecDeque::new(), unstored: Vec::new(), stopped: None, written: Vec::new() };
+        let state = State {
+            work,
+            staging: 0,
+            ready: VecDeque::new(),
+            unstored: Vec::new(),
+            asked_back: RunSet::new(),
+            recalled: RunSet::new(),
+            stopped: None,
+            written: Vec::new(),
+        };
         Self {
             item,
             epoch: claim.epoch,
@@ -171,6 +186,48 @@ impl OpenRange {
         }
         drop(state);
         self.wake.notify_one();
+    }
+
+    /// Hands back all but the first `keep` tasks that have not been started; those that are being fetched for stay.
+    pub(crate) fn hand_back(&self, keep: u64) {
+        let mut state = self.lock();
+        let fetched = (state.staging + state.ready.len()) as u64;
+        state.work.return_beyond(keep.saturating_sub(fetched));
+        let most = usize::try_from(keep.saturating_sub(state.staging as u64)).unwrap_or(usize::MAX).min(state.ready.len());
+        for staged in state.ready.split_off(most) {
+            self.drop_staged(&mut state, staged, false);
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Asks whoever runs the tasks from `first` on to hand back those that an engine has not begun.
+    pub(crate) fn ask_back(&self, first: u64) {
+        self.lock().asked_back.insert(first);
+    }
+
+    /// Whether that was asked since this was last called.
+    pub(crate) fn is_asked_back(&self, first: u64) -> bool {
+        self.lock().asked_back.remove_run(first, 1) > 0
+    }
+
+    /// Lets go of tasks that nobody wants any more. Those of `at_once` are to be stopped if they run.
+    pub(crate) fn recall(&self, unless_begun: &[(u64, u64)], at_once: &[(u64, u64)]) {
+        let mut state = self.lock();
+        for (start, len) in unless_begun.iter().chain(at_once) {
+            state.work.cancel_run(*start, *len);
+        }
+        at_once.iter().for_each(|(start, len)| _ = state.recalled.insert_run(*start, *len));
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Which tasks of a run are to be stopped, each time those that were not told before.
+    pub(crate) fn take_recalled(&self, first: u64, len: u64) -> Vec<(u64, u64)> {
+        let mut state = self.lock();
+        let told: Vec<(u64, u64)> = state.recalled.within(first, len).collect();
+        state.recalled.remove_run(first, len);
+        told
     }
 
     fn drop_staged(&self, state: &mut State, staged: Staged, cancel: bool) {
@@ -271,6 +328,25 @@ impl OpenRange {
         drop(state);
         if due {
             self.wake.notify_one();
+        }
+    }
+
+    /// Settles what engines gave back.
+    pub(crate) fn settle_results(&self, made_by: &str, results: Vec<TaskResult>) {
+        let mut state = self.lock();
+        state.work.settle_results(made_by, results);
+        let due = state.work.is_due();
+        drop(state);
+        if due {
+            self.wake.notify_one();
+        }
+    }
+
+    /// A task's payload and the results it needs.
+    pub(crate) fn payload(&self, task: u64) -> tidemill_base::Result<(Bytes, Box<[Bytes]>)> {
+        match &self.inputs {
+            Inputs::Submitted(payloads) => payloads.get(task),
+            _ => Err(tidemill_base::Error::internal("the range takes no submissions")),
         }
     }
 

@@ -11,6 +11,8 @@ use tidemill_blocks::objects::Objects;
 use tidemill_blocks::queue::Queue;
 use tidemill_blocks::table::Table;
 
+use crate::engines::EnginePrograms;
+
 /// The blocks a worker needs. It never sees the ledger.
 #[derive(Debug, Clone)]
 pub struct WorkerBlocks {
@@ -61,6 +63,10 @@ pub struct WorkerSettings {
     pub retry: RetryPolicy,
     /// The region that tasks with credentials are told, for S3 clients; an endpoint of our own takes any.
     pub region: String,
+    /// What engines are started from.
+    pub engines: EnginePrograms,
+    /// Bytes of packages that are kept for the next session; those in use are kept whatever they need.
+    pub package_bytes: u64,
     /// Variables that begin with one of these are the worker's own: no job gets them as a secret.
     pub own_variables: Vec<String>,
 }
@@ -87,6 +93,8 @@ impl WorkerSettings {
             transfers: 16,
             retry: RetryPolicy { attempts: 8, base: HumanDuration(Duration::from_millis(100)), cap: HumanDuration(Duration::from_secs(5)) },
             region: "us-east-1".to_owned(),
+            engines: EnginePrograms::default(),
+            package_bytes: 10 << 30,
             own_variables: vec!["TIDEMILL_".to_owned()],
         }
     }

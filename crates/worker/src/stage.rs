@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 use tidemill_base::{Error, Result};
 use tidemill_batch::cut::StageDefinition;
 use tidemill_batch::model::{
-    ContainerSpec, InputSpec, KeepSpec, OutputSpec, Resources, RetrySpec, RunSpec, SecretRef, StageSpec, SuccessSpec, UpstreamPolicy,
+    ContainerSpec, EngineSpec, InputSpec, KeepSpec, OutputSpec, Resources, RetrySpec, RunSpec, SecretRef, StageSpec, SuccessSpec,
+    UpstreamPolicy,
 };
 use tidemill_batch::spec::template::shell_variables;
 use tidemill_batch::spec::{Placeholder, Template};
@@ -21,6 +22,8 @@ pub(crate) enum Kind {
     /// A script for `/bin/sh -c`.
     Shell(String),
     Container(ContainerSpec),
+    /// A function in a warm engine.
+    Engine,
 }
 
 /// See the module.
@@ -42,6 +45,7 @@ impl Stage {
         let spec = &definition.spec;
         let (kind, argv) = match &spec.run {
             RunSpec::Noop => (Kind::Noop, Vec::new()),
+            RunSpec::Engine(_) => (Kind::Engine, Vec::new()),
             RunSpec::Command { argv, shell: true } => (Kind::Shell(argv.first().cloned().unwrap_or_default()), Vec::new()),
             RunSpec::Command { argv, shell: false } => (Kind::Process, Template::parse_all(argv)?),
             RunSpec::Container(container) => (Kind::Container(container.clone()), Template::parse_all(&container.argv)?),
@@ -83,6 +87,14 @@ impl Stage {
             out_name: None,
             image: OnceLock::new(),
             used: BTreeSet::new(),
+        }
+    }
+
+    /// The engine that its tasks run in, if they do.
+    pub(crate) fn engine(&self) -> Option<&EngineSpec> {
+        match &self.definition.spec.run {
+            RunSpec::Engine(engine) => Some(engine),
+            _ => None,
         }
     }
 

@@ -11,6 +11,8 @@ use tidemill_base::RunSet;
 use tidemill_batch::model::{FailureClass, TaskColumns, TaskFailure, TaskStat};
 use tidemill_batch::protocol::{RangeState, StoredFile, WorkItem};
 
+use crate::results::{DraftResults, TaskResult, WaitingResults};
+
 /// The most tasks with outputs or failures in one report.
 pub(crate) const MAX_HEAVY: usize = 2000;
 /// The most rows of statistics in one report: they must fit an item of the table.
@@ -135,6 +137,8 @@ pub(crate) struct Draft {
     pub(crate) columns: TaskColumns,
     /// Ascending by task.
     pub(crate) outputs: Vec<DraftOutput>,
+    /// What engines gave back; its rows are not among `columns`.
+    pub(crate) results: DraftResults,
     pub(crate) finished: bool,
 }
 
@@ -158,6 +162,7 @@ pub(crate) struct RangeWork {
     plain_rows: usize,
     heavy: VecDeque<Heavy>,
     waiting_bytes: usize,
+    results: WaitingResults,
     returned: RunSet,
     cancelled: RunSet,
     seq: u64,
@@ -177,6 +182,7 @@ impl RangeWork {
             plain_rows: 0,
             heavy: VecDeque::new(),
             waiting_bytes: 0,
+            results: WaitingResults::default(),
             returned: RunSet::new(),
             cancelled: RunSet::new(),
             seq: claim.seq,
@@ -207,10 +213,29 @@ impl RangeWork {
         self.returned.union_with(&rest)
     }
 
+    /// Hands back all but the first `keep` of those that have not been taken.
+    pub(crate) fn return_beyond(&mut self, keep: u64) {
+        let mut kept = RunSet::new();
+        while let Some((start, len)) = self.unstarted.take_first(keep - kept.len()) {
+            kept.insert_run(start, len);
+        }
+        self.return_unstarted();
+        self.unstarted = kept;
+    }
+
     /// Cancels what has not been taken. Returns how many that were.
     pub(crate) fn cancel_unstarted(&mut self) -> u64 {
         let rest = std::mem::take(&mut self.unstarted);
         self.cancelled.union_with(&rest)
+    }
+
+    /// Cancels what has not been taken of a run.
+    pub(crate) fn cancel_run(&mut self, start: u64, len: u64) {
+        let waiting: Vec<(u64, u64)> = self.unstarted.within(start, len).collect();
+        for (start, len) in waiting {
+            self.unstarted.remove_run(start, len);
+            self.cancelled.insert_run(start, len);
+        }
     }
 
     /// Settles an open task. A task that is not open (settled before, or never taken) is passed over: the first word counts.
@@ -242,6 +267,16 @@ impl RangeWork {
         self.heavy.push_back(Heavy { stat, failure, output, in_memory, on_page });
     }
 
+    /// Settles open tasks with what engines gave back.
+    pub(crate) fn settle_results(&mut self, made_by: &str, results: Vec<TaskResult>) {
+        self.results.made_by(made_by);
+        for result in results {
+            if self.open.remove_run(result.stat.task, 1) == 1 {
+                self.results.push(result);
+            }
+        }
+    }
+
     /// Settles a whole open run as succeeded without outputs, each with the statistics that `stat` gives for it.
     pub(crate) fn settle_run(&mut self, start: u64, len: u64, stat: impl Fn(u64) -> TaskStat) {
         if self.open.remove_run(start, len) == len {
@@ -264,7 +299,11 @@ impl RangeWork {
     /// Whether a report should be written without waiting for its time.
     pub(crate) fn is_due(&self) -> bool {
         let finished = self.is_settled() && !self.finish_said;
-        finished || self.heavy.len() >= MAX_HEAVY || self.waiting_bytes >= MAX_WAITING_BYTES || self.plain_rows >= MAX_ROWS
+        finished
+            || self.results.is_due()
+            || self.heavy.len() >= MAX_HEAVY
+            || self.waiting_bytes >= MAX_WAITING_BYTES
+            || self.plain_rows >= MAX_ROWS
     }
 
     /// The report to write now; the same one again until it is acknowledged. `None` when there is nothing to say.
@@ -294,9 +333,14 @@ impl RangeWork {
             add_heavy(&mut draft, heavy);
         }
         draft.outputs.sort_by_key(|o| o.task);
-        draft.finished = self.is_settled() && self.plain.is_empty() && self.heavy.is_empty();
+        draft.results = self.results.take(MAX_MESSAGE);
+        draft.failed.extend(draft.results.failed.iter().cloned());
+        let failed: RunSet = draft.results.failed.iter().map(|f| f.task).collect();
+        draft.results.columns.task.iter().filter(|t| !failed.contains(**t)).for_each(|t| _ = draft.succeeded.insert(*t));
+        draft.finished = self.is_settled() && self.plain.is_empty() && self.heavy.is_empty() && self.results.is_empty();
         let says_something =
-            !(draft.columns.is_empty() && draft.returned.is_empty() && draft.cancelled.is_empty()) || draft.finished && !self.finish_said;
+            !(draft.columns.is_empty() && draft.results.columns.is_empty() && draft.returned.is_empty() && draft.cancelled.is_empty())
+                || draft.finished && !self.finish_said;
         self.finish_said |= draft.finished;
         says_something.then_some(draft)
     }
@@ -329,7 +373,17 @@ mod tests {
     use tidemill_base::Timestamp;
 
     fn item(len: u64) -> WorkItem {
-        WorkItem { job: "j".into(), stage: 0, range: 7, start: 100, len, attempt: 1, released_at: Timestamp::ZERO }
+        WorkItem {
+            job: "j".into(),
+            stage: 0,
+            range: 7,
+            start: 100,
+            len,
+            attempt: 1,
+            released_at: Timestamp::ZERO,
+            pieces: Vec::new(),
+            needs: Vec::new(),
+        }
     }
 
     fn claim(seq: u64, settled: &[(u64, u64)]) -> RangeState {
@@ -403,6 +457,26 @@ mod tests {
             assert_eq!((draft.returned.len(), draft.cancelled.len()), if cancel { (0, 8) } else { (8, 0) });
             assert!(!draft.finished);
         }
+    }
+
+    #[test]
+    fn the_tail_is_handed_back_and_the_head_is_kept() {
+        let mut work = RangeWork::new(&item(20), &claim(0, &[(105, 5)]));
+        work.take(2);
+        work.return_beyond(7);
+        assert_eq!(work.draft().unwrap().returned, RunSet::from_run(114, 6));
+        assert_eq!((work.take(64), work.take(64), work.take(64)), (Some((102, 3)), Some((110, 4)), None));
+        work.return_beyond(0);
+        assert_eq!(work.unstarted(), 0);
+    }
+
+    #[test]
+    fn only_what_was_not_taken_is_cancelled_of_a_run() {
+        let mut work = RangeWork::new(&item(20), &claim(0, &[(105, 5)]));
+        work.take(2);
+        work.cancel_run(101, 12);
+        assert_eq!(work.draft().unwrap().cancelled.runs().collect::<Vec<_>>(), [(102, 3), (110, 3)]);
+        assert_eq!((work.take(64), work.take(64)), (Some((113, 7)), None));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::outcome::Outcome;
 use crate::patience::{PATIENCE, pause};
@@ -32,6 +32,11 @@ impl Call {
         let mut command = Command::new(binary());
         command.args(args.iter().map(AsRef::as_ref));
         processes::forget_settings(&mut command);
+        Self { command, stdin: None }
+    }
+
+    /// A call of another program, as it is.
+    pub(crate) const fn of(command: Command) -> Self {
         Self { command, stdin: None }
     }
 
@@ -89,18 +94,29 @@ fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
 impl Running {
     /// Waits for its end.
     #[track_caller]
-    pub fn wait(mut self) -> Outcome {
+    pub fn wait(self) -> Outcome {
+        self.wait_for(PATIENCE)
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_none()
+    }
+
+    /// As [`Running::wait`], with a limit of its own.
+    #[track_caller]
+    pub fn wait_for(mut self, limit: Duration) -> Outcome {
         let start = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
                 break status;
             }
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > limit {
                 drop(self.child.kill());
                 let outcome = self.outcome(None);
-                panic!("still running after {PATIENCE:?}: {outcome}");
+                panic!("still running after {limit:?}: {outcome}");
             }
-            pause(std::time::Duration::from_millis(10));
+            pause(Duration::from_millis(10));
         };
         self.outcome(status.code())
     }

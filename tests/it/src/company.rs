@@ -20,6 +20,17 @@ pub(crate) struct Company {
     started: AtomicUsize,
 }
 
+/// The arguments with which another manager listens beside the first: what it is told of an address, at any port.
+fn elsewhere(args: &[String]) -> Vec<String> {
+    let mut args = args.to_vec();
+    for at in 1..args.len() {
+        if let (true, Some((host, _))) = (args[at - 1] == "--sql-listen", args[at].rsplit_once(':')) {
+            args[at] = format!("{host}:0");
+        }
+    }
+    args
+}
+
 impl Company {
     /// As the server's options leave room for it: no workers beside one that starts none, or starts them as they are needed.
     pub(crate) fn of(server: &Server, engine: Engine, options: &Options) -> Self {
@@ -36,11 +47,14 @@ impl Company {
         if !options.company {
             return company;
         }
-        let like = Options { workers: "0..0", data: None, ..options.clone() };
+        let like = Options { workers: "0..0", data: None, args: elsewhere(&options.args), ..options.clone() };
         let twin = Server::start_alone(like);
         if !options.workers.starts_with('0') {
             let slots = options.slots.to_string();
-            let args = ["--slots", slots.as_str()];
+            let mut args = vec!["--slots", slots.as_str()];
+            // What the server's own workers run engines with, the others do too.
+            let python = options.variables.iter().find(|(name, _)| name == "TIDEMILL_GRID_PYTHON");
+            args.extend(python.iter().flat_map(|(_, python)| ["--python", python.as_str()]));
             let direct = server.folder().join("outside/direct");
             company.workers.push(Worker::start_on_engines_in(server, "direct", direct, &args, &company.engine.variables));
             company.workers.push(Worker::start(&twin, "edge", &args));

@@ -6,6 +6,9 @@ use reqwest::{Certificate, Client, Method};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
+/// A connection that was idle for longer may have been closed by the server, which nobody sees here between two calls.
+const IDLE: Duration = Duration::from_secs(5);
+
 /// A caller with a token.
 #[derive(Debug)]
 pub struct Http {
@@ -30,7 +33,7 @@ pub struct Answer {
 impl Http {
     /// Calls `base`; trusts `ca` (PEM) beside nothing else when it is given.
     pub fn new(base: &str, token: Option<&str>, ca: Option<&[u8]>) -> Self {
-        let mut builder = Client::builder().timeout(Duration::from_secs(120)).no_proxy();
+        let mut builder = Client::builder().timeout(Duration::from_secs(300)).pool_idle_timeout(IDLE).no_proxy();
         if let Some(pem) = ca {
             builder = builder.add_root_certificate(Certificate::from_pem(pem).expect("the certificate is PEM"));
         }

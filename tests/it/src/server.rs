@@ -258,6 +258,21 @@ impl Server {
         self.call(args).run()
     }
 
+    /// A call of a Python program with the client of this checkout, which finds the server by its data folder.
+    pub fn python(&self, python: &Path, args: &[&str]) -> Call {
+        let mut command = crate::python::client(python, &self.asked().data);
+        command.args(args);
+        Call::of(command).within(self.folder())
+    }
+
+    /// The processes of Python engines of workers on this machine, by number.
+    pub fn python_engines(&self) -> Vec<Process> {
+        let mut found = processes_of(self.folder());
+        found.retain(|p| p.args().iter().any(|a| a == "tidemill.engine"));
+        found.sort();
+        found
+    }
+
     /// Submits a job file that is given as text, and returns the job's id.
     #[track_caller]
     pub fn submit(&self, job_file: &str) -> String {

@@ -20,7 +20,7 @@ use crate::{End, JobPlan, Plan};
 pub async fn check(sim: &Sim, plan: &Plan, end: &End) -> Result<()> {
     let ledger = sim.blocks().ledger.as_ref();
     let letters = letters(sim).await?;
-    for row in ledger.query("SELECT id FROM batch_jobs ORDER BY id", vec![]).await? {
+    for row in ledger.query("SELECT id FROM batch_jobs WHERE kind = 'job' ORDER BY id", vec![]).await? {
         let id = row.text(0)?;
         let row = read::job(ledger, id).await?;
         let wrong = |what: String| Error::internal(format!("job {} ({id}): {what}", row.name));
@@ -124,10 +124,7 @@ async fn fired_once_a_tick(sim: &Sim, row: &JobRow, end: &End) -> Result<()> {
 
 /// Every task ended in one place only.
 fn counted_once(s: &StageRow, state: JobState) -> Result<(), String> {
-    let sum = s.succeeded + s.failed + s.cancelled + s.skipped;
-    if sum != s.total || s.outstanding != 0 || s.retrying != 0 {
-        return Err(format!("stage {} does not add up: {s:?}", s.stage));
-    }
+    counted(s)?;
     if state == JobState::Succeeded && s.succeeded != s.total {
         return Err(format!("it is said to have succeeded and stage {} has {} of {}", s.stage, s.succeeded, s.total));
     }
@@ -137,8 +134,17 @@ fn counted_once(s: &StageRow, state: JobState) -> Result<(), String> {
     Ok(())
 }
 
+/// Nothing is left, and all of it is somewhere.
+pub(crate) fn counted(s: &StageRow) -> Result<(), String> {
+    let sum = s.succeeded + s.failed + s.cancelled + s.skipped;
+    if sum != s.total || s.outstanding != 0 || s.retrying != 0 {
+        return Err(format!("stage {} does not add up: {s:?}", s.stage));
+    }
+    Ok(())
+}
+
 /// The rows of all segments. Nothing is left in a manager's memory.
-async fn statistics(sim: &Sim, job: &str) -> Result<Vec<Row>> {
+pub(crate) async fn statistics(sim: &Sim, job: &str) -> Result<Vec<Row>> {
     let blocks = sim.blocks();
     let mut out = Vec::new();
     for row in blocks.ledger.query("SELECT path FROM batch_segments WHERE job = $1", vec![job.into()]).await? {

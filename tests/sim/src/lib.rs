@@ -6,12 +6,15 @@
 
 mod audit;
 mod check;
+mod doors;
 mod people;
 mod plan;
+mod sessions;
 mod sink;
 mod world;
 
 pub use check::check;
 pub use plan::{JobPlan, Plan, Wish};
+pub use sessions::{SessionPlan, Step};
 pub use sink::RowSink;
 pub use world::{End, World, scenario};

@@ -32,7 +32,7 @@ pub(crate) struct Person {
 }
 
 /// Asks until it is answered; what may have happened is asked again. `None` when the answer is that it cannot be.
-async fn insist<T, F: Future<Output = Result<T>>>(mut ask: impl FnMut() -> F) -> Result<Option<T>> {
+pub(crate) async fn insist<T, F: Future<Output = Result<T>>>(mut ask: impl FnMut() -> F) -> Result<Option<T>> {
     for _ in 0..2000 {
         match ask().await {
             Ok(v) => return Ok(Some(v)),

@@ -12,6 +12,8 @@ use tidemill_batch::model::{
 use tidemill_batch::protocol::WorkItem;
 use tidemill_worker::SimOutcome;
 
+use crate::SessionPlan;
+
 /// What somebody asks of a job in the middle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
@@ -67,6 +69,8 @@ pub struct Plan {
     seed: u64,
     /// The jobs.
     pub jobs: Vec<JobPlan>,
+    /// The sessions.
+    pub sessions: Vec<SessionPlan>,
     /// How many managers there are at a time.
     pub managers: usize,
     /// How many workers there are at a time.
@@ -91,6 +95,7 @@ impl Plan {
         Self {
             seed,
             jobs,
+            sessions: SessionPlan::of(seed),
             managers: rng.usize(1..=2),
             workers: rng.usize(1..=3),
             crash_calls: *rng.choice(&[0, 40, 150, 400]).unwrap_or(&0),

@@ -18,8 +18,9 @@ use tidemill_runtime::{Kind, Shutdown, Tasks, sleep};
 use tidemill_worker::{Runners, WorkerBlocks, WorkerNode, WorkerSettings};
 
 use crate::audit::audit;
+use crate::doors::Doors;
 use crate::people::{Ids, Person};
-use crate::{Plan, RowSink, check};
+use crate::{Plan, RowSink, check, sessions};
 
 /// With nothing going wrong any more, everything has come to its end within this.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -34,13 +35,15 @@ pub struct World<'a> {
     plan: Arc<Plan>,
     outside: Tasks,
     calm: Shutdown,
+    doors: Doors,
 }
 
 /// Runs a seed's plan to its end and checks what is left.
 pub async fn scenario(sim: &Sim) -> Result<()> {
     let plan = Arc::new(Plan::of(sim.seed()));
     let outside = Shutdown::new();
-    let world = World { sim, plan: plan.clone(), outside: Tasks::new("outside", outside.clone()), calm: Shutdown::new() };
+    let world =
+        World { sim, plan: plan.clone(), outside: Tasks::new("outside", outside.clone()), calm: Shutdown::new(), doors: Doors::default() };
     for n in 0..plan.managers {
         world.keep_managing(n);
     }
@@ -55,7 +58,14 @@ pub async fn scenario(sim: &Sim) -> Result<()> {
     let outcome = match end {
         Ok(end) => {
             sim.note(&format!("all jobs ended, {:?}", sim.faults().counts()));
-            check(sim, &plan, &end).await
+            let mut checked = check(sim, &plan, &end).await;
+            for (session, story) in plan.sessions.iter().zip(&end.stories) {
+                checked = match checked {
+                    Ok(()) => sessions::check(sim, session, story).await,
+                    wrong => wrong,
+                };
+            }
+            checked
         }
         Err(e) => Err(e),
     };
@@ -71,6 +81,8 @@ pub struct End {
     pub ids: BTreeMap<usize, String>,
     /// When the last fault was over.
     pub calm_since: Timestamp,
+    /// What clients and readers of sessions know, in the order of the plan.
+    pub(crate) stories: Vec<sessions::Shared>,
 }
 
 pub(crate) fn settings() -> BatchSettings {
@@ -81,7 +93,7 @@ impl World<'_> {
     /// One manager after the other.
     fn keep_managing(&self, n: usize) {
         let (sim, plan, calm, env) = (self.sim.faults().clone(), self.plan.clone(), self.calm.clone(), self.sim.env().clone());
-        let blocks = self.sim.blocks().clone();
+        let (blocks, doors) = (self.sim.blocks().clone(), self.doors.clone());
         self.outside.spawn("managers", Kind::Request, async move {
             for life in 0_u64.. {
                 let component = sim.component(&format!("manager{n}-{life}"));
@@ -92,9 +104,10 @@ impl World<'_> {
                 tokio::select! {
                     biased;
                     () = component.crashed() => {}
-                    () = manage(seen, &env, &tasks) => {}
+                    () = manage(seen, &env, &tasks, |manager| doors.open(n, manager)) => {}
                     () = frost(&component, &plan, &calm, &env) => {}
                 }
+                doors.close(n);
                 shutdown.drain();
                 shutdown.close();
                 sleep(Duration::from_millis(500 + env.random_below(8_000))).await;
@@ -106,7 +119,7 @@ impl World<'_> {
     /// One worker after the other.
     fn keep_working(&self, n: usize) {
         let (sim, plan, calm, env) = (self.sim.faults().clone(), self.plan.clone(), self.calm.clone(), self.sim.env().clone());
-        let blocks = self.sim.blocks().clone();
+        let (blocks, doors) = (self.sim.blocks().clone(), self.doors.clone());
         self.outside.spawn("workers", Kind::Request, async move {
             for life in 0_u64.. {
                 let name = format!("w{n}-{life}");
@@ -114,7 +127,7 @@ impl World<'_> {
                 arm(&component, &plan, &calm, &env);
                 let shutdown = Shutdown::new();
                 let tasks = Tasks::new("worker", shutdown.clone());
-                let seen = component.blocks(&blocks);
+                let seen = component.blocks(&doors.blocks(&blocks, &env));
                 let drained = Duration::from_secs(20 + env.random_below(200));
                 tokio::select! {
                     biased;
@@ -157,6 +170,7 @@ impl World<'_> {
                 Ok(())
             });
         }
+        let stories = self.open_sessions(&done);
         drop(done);
         let calm_after = self.plan.calm_after;
         let (faults, calm) = (self.sim.faults().clone(), self.calm.clone());
@@ -180,7 +194,36 @@ impl World<'_> {
         // Last acknowledgements.
         sleep(Duration::from_secs(10)).await;
         let ids = ids.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(End { ids, calm_since })
+        Ok(End { ids, calm_since, stories })
+    }
+
+    /// Lets clients of sessions do what they do, and readers follow them.
+    fn open_sessions(&self, done: &tokio::sync::mpsc::UnboundedSender<Result<()>>) -> Vec<sessions::Shared> {
+        let mut stories = Vec::new();
+        for (n, plan) in self.plan.sessions.iter().enumerate() {
+            let (story, env) = (sessions::Shared::default(), self.sim.env().clone());
+            let blocks = |name: &str| self.sim.component(&format!("{name}{n}")).blocks(self.sim.blocks());
+            let silent = plan.spec.terms().is_some_and(|t| t.idle_timeout.is_some() || t.keep_alive.is_some());
+            let reader = sessions::Reader {
+                blocks: blocks("reader"),
+                env: env.clone(),
+                calm: self.calm.clone(),
+                story: story.clone(),
+                silent,
+                doors: self.doors.clone(),
+            };
+            let client =
+                sessions::Client { plan: plan.clone(), n, blocks: blocks("client"), env, story: story.clone(), doors: self.doors.clone() };
+            for life in [Box::pin(client.live()) as std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>, Box::pin(reader.live())] {
+                let done = done.clone();
+                self.outside.spawn("session", Kind::Request, async move {
+                    drop(done.send(life.await));
+                    Ok(())
+                });
+            }
+            stories.push(story);
+        }
+        stories
     }
 
     /// What is still open, for people.
@@ -253,11 +296,12 @@ fn arm(component: &Component, plan: &Plan, calm: &Shutdown, env: &Env) {
 }
 
 /// A manager, until the world ends.
-async fn manage(blocks: Blocks, env: &Env, tasks: &Tasks) {
+async fn manage(blocks: Blocks, env: &Env, tasks: &Tasks, reached: impl Fn(&Manager)) {
     loop {
         match Manager::new(blocks.clone(), env.clone(), settings(), Arc::new(RowSink)).await {
             Ok(manager) => {
                 manager.start(tasks);
+                reached(&manager);
                 return std::future::pending().await;
             }
             Err(_) => sleep(Duration::from_millis(300)).await,

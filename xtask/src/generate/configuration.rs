@@ -11,7 +11,13 @@ use super::clean;
 use crate::programs::output;
 
 /// Where the settings are declared, a struct a section.
-const SOURCES: [&str; 2] = ["crates/server/src/config.rs", "crates/server/src/config/drivers.rs"];
+const SOURCES: [&str; 5] = [
+    "crates/server/src/config.rs",
+    "crates/server/src/config/archive.rs",
+    "crates/server/src/config/drivers.rs",
+    "crates/server/src/config/grid.rs",
+    "crates/server/src/config/sql.rs",
+];
 
 /// A page with a table for each section.
 pub(super) fn reference(program: &Path, root: &Path) -> Result<String> {

@@ -17,6 +17,8 @@ use crate::workspace::Workspace;
 const FOLDER: &str = "docs/reference";
 /// The server's example that prints its OpenAPI document.
 const OPENAPI: &str = "openapi";
+/// The one that prints the page about metrics.
+const METRICS: &str = "metrics";
 
 /// A page and its text.
 struct Page {
@@ -38,6 +40,7 @@ pub(crate) fn main(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
         [page] if page == "drivers" => return crate::test::drivers(workspace),
         _ => bail!("`generate` has --check, or the name of the one page that is made apart: drivers"),
     };
+    // What the tests build: fewer packages would select other features of shared dependencies, and build the largest a second time.
     let artifacts = build::everything(workspace)?;
     if only_check {
         check(workspace, &artifacts)?;
@@ -83,6 +86,10 @@ fn pages(workspace: &Workspace, artifacts: &Artifacts) -> Result<Pages> {
     match artifacts.program(OPENAPI) {
         Some(example) => pages.made.push(Page { name: "openapi.json", text: openapi(example)? }),
         None => pages.missing.push("the OpenAPI document: crates/server has no example `openapi`".to_owned()),
+    }
+    match artifacts.program(METRICS) {
+        Some(example) => pages.made.push(Page { name: "metrics.md", text: output(&mut Command::new(example))? }),
+        None => pages.missing.push("the page about metrics: crates/server has no example `metrics`".to_owned()),
     }
     Ok(pages)
 }

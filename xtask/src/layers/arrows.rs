@@ -58,15 +58,35 @@ pub(crate) const ARROWS: &[Arrow] = &[
     always("tidemill-batch", "tidemill-runtime", "supervised tasks"),
     always("tidemill-batch", "tidemill-blocks", "everything it does goes through them"),
     tests("tidemill-batch", "tidemill-blocks-test", "faulty blocks, simulated time"),
+    // A session is an open job: the grid stands on batch's ranges instead of proving them a second time (decision 0009).
+    always("tidemill-grid", "tidemill-base", "errors"),
+    always("tidemill-grid", "tidemill-batch", "a session is a job whose tasks come in submissions"),
+    always("tidemill-grid", "tidemill-blocks", "packages lie in objects"),
+    always("tidemill-grid", "tidemill-runtime", "waiting"),
+    always("tidemill-server", "tidemill-grid", "its HTTP edge"),
+    always("tidemill-worker", "tidemill-grid", "packages of files, as they are stored"),
     // The worker speaks the systems' inner protocols; both ends ship together.
     always("tidemill-worker", "tidemill-base", "errors, ids, time"),
     always("tidemill-worker", "tidemill-runtime", "supervised tasks"),
     always("tidemill-worker", "tidemill-blocks", "queue, table and objects"),
     always("tidemill-worker", "tidemill-batch", "ranges, claims and reports"),
+    always("tidemill-worker", "tidemill-engine", "the grid's tasks run in engines"),
     tests("tidemill-worker", "tidemill-blocks-test", "faulty blocks, simulated time"),
+    // Engines: the protocol, the host and the kit. Programs of users link it, so it stays small.
+    always("tidemill-engine", "tidemill-base", "errors"),
+    always("tidemill-engine", "tidemill-runtime", "supervised tasks, waiting, measuring"),
+    // Formulas stand on nothing but errors: whoever serves them brings the rest.
+    always("tidemill-pricing", "tidemill-base", "errors"),
+    always("tidemill-pricing-engine", "tidemill-base", "errors"),
+    always("tidemill-pricing-engine", "tidemill-pricing", "what its functions value"),
+    always("tidemill-pricing-engine", "tidemill-engine", "the kit that it is built with"),
     // The query engine is most of the build, so one crate links it and one uses that.
     always("tidemill-query", "tidemill-base", "errors"),
     always("tidemill-query", "tidemill-runtime", "limits on time"),
+    // Another face of the engine, a leaf: it knows no users and no system, the server opens it.
+    always("tidemill-pgwire", "tidemill-base", "errors, secrets"),
+    always("tidemill-pgwire", "tidemill-runtime", "supervised connections, limits on time"),
+    always("tidemill-pgwire", "tidemill-query", "every statement goes through the engine"),
     always("tidemill-client", "tidemill-base", "errors"),
     always("tidemill-client", "tidemill-api", "the wire"),
     // The server assembles: it alone names drivers and hands traits to systems.
@@ -78,7 +98,8 @@ pub(crate) const ARROWS: &[Arrow] = &[
     always("tidemill-server", "tidemill-postgres", "assembly of drivers"),
     always("tidemill-server", "tidemill-remote", "the listening end of the workers' wire"),
     always("tidemill-server", "tidemill-batch", "a system it serves"),
-    always("tidemill-server", "tidemill-query", "SQL over HTTP and the PostgreSQL wire"),
+    always("tidemill-server", "tidemill-query", "SQL over HTTP"),
+    always("tidemill-server", "tidemill-pgwire", "SQL over the PostgreSQL wire"),
     always("tidemill-server", "tidemill-api", "the wire"),
     tests("tidemill-server", "tidemill-blocks-test", "the remote driver's conformance, through a real listener"),
     tests("tidemill-server", "tidemill-client", "edges as a client sees them"),
@@ -91,6 +112,9 @@ pub(crate) const ARROWS: &[Arrow] = &[
     always("tidemill", "tidemill-worker", "`tidemill worker`"),
     always("tidemill", "tidemill-remote", "`tidemill worker` on another machine"),
     always("tidemill", "tidemill-blocks", "handed from the remote driver to the worker"),
+    always("tidemill", "tidemill-pricing", "value at risk of the tour's portfolio"),
+    always("tidemill", "tidemill-pricing-engine", "`tidemill engine pricing`"),
+    always("tidemill", "tidemill-engine", "`tidemill engine program`"),
     always("tidemill", "tidemill-batch", "job files are checked before they are sent; `fleet simulate`"),
 ];
 

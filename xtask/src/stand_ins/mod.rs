@@ -21,6 +21,7 @@ use anyhow::{Context, Result, bail};
 use crate::setup;
 use crate::workspace::{Workspace, cache};
 pub(crate) use postgres::present as postgres_is_here;
+pub(crate) use python::client_path;
 use record::{Record, Running};
 
 /// What the services share: where they keep their things, and whether packages may be installed.

@@ -14,6 +14,8 @@ use crate::programs::{exists, run, shown, succeeds};
 const MINISTACK: &str = "ministack==1.5.33";
 const MOTO: &str = "moto[server]==5.2.5";
 const AIOSMTPD: &str = "aiosmtpd==1.4.6";
+/// What the Python client is tested with: how functions travel, a user of executors, and types.
+const CLIENT: &str = "cloudpickle==3.1.2 joblib==1.6.0 mypy==2.4.1";
 
 const MAIL_SINK: &str = include_str!("mail_sink.py");
 
@@ -67,6 +69,12 @@ pub(super) fn answers_smtp(running: &Running) -> bool {
     listens(running.port)
 }
 
+/// The folder of a `python3` that has what the client's tests need, installed if need be. Engines that tests start find it on the path.
+pub(crate) fn client_path(install: bool) -> Result<PathBuf> {
+    let python = PathBuf::from(program(&Ground::new(install)?, CLIENT, "python3")?.get_program());
+    python.parent().map(Path::to_owned).with_context(|| format!("{} lies in no folder", python.display()))
+}
+
 fn named(name: &str, variable: &str) -> Running {
     Running {
         name: name.to_owned(),
@@ -104,9 +112,12 @@ fn program(ground: &Ground, package: &str, name: &str) -> Result<Command> {
 }
 
 /// `moto[server]==5.2.5` lives in `moto-5.2.5`: another version is another folder.
-fn folder_name(package: &str) -> String {
-    let (name, version) = package.split_once("==").unwrap_or((package, ""));
-    format!("{}-{version}", name.split('[').next().unwrap_or(name))
+fn folder_name(packages: &str) -> String {
+    let one = |package: &str| {
+        let (name, version) = package.split_once("==").unwrap_or((package, ""));
+        format!("{}-{version}", name.split('[').next().unwrap_or(name))
+    };
+    packages.split_whitespace().map(one).collect::<Vec<_>>().join("+")
 }
 
 /// Written when everything is installed, since an installation can be cut short.
@@ -131,7 +142,7 @@ fn install(ground: &Ground, package: &str, folder: &Path) -> Result<()> {
     venv.args(["-m", "venv", "--clear"]).arg(folder);
     run(&mut venv).context("python3-venv may be missing")?;
     let mut pip = Command::new(folder.join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check", package]);
+    pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(package.split_whitespace());
     run(&mut pip).with_context(|| format!("{package} cannot be installed here (`{}`)", shown(&pip)))?;
     std::fs::write(complete(folder), package).with_context(|| format!("write into {}", folder.display()))
 }
@@ -143,6 +154,7 @@ mod tests {
     #[test]
     fn each_version_has_a_folder() {
         assert_eq!([MINISTACK, MOTO, AIOSMTPD].map(folder_name), ["ministack-1.5.33", "moto-5.2.5", "aiosmtpd-1.4.6"]);
+        assert_eq!(folder_name("a==1 b[c]==2"), "a-1+b-2");
     }
 
     #[test]

@@ -68,6 +68,21 @@ fn count(text: &str, what: &str) -> u64 {
     before.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
+/// Reads what Python's unittest writes at its end: `Ran 12 tests in 3.4s`, and `OK (skipped=1)` or `FAILED (failures=1, errors=2)`.
+pub(crate) fn read_unittest(output: &str, success: bool) -> Tally {
+    let last = |start: &str| output.lines().rev().find_map(|l| l.strip_prefix(start));
+    let ran: u64 = last("Ran ").and_then(|l| l.split(' ').next()?.parse().ok()).unwrap_or(0);
+    let verdict = last("OK").or_else(|| last("FAILED")).unwrap_or("");
+    let number = |word: &str| -> u64 {
+        let found = verdict.split(['(', ',', ')']).find_map(|part| part.trim().strip_prefix(word)?.strip_prefix('=')?.parse().ok());
+        found.unwrap_or(0)
+    };
+    let failed = number("failures") + number("errors") + number("unexpected successes");
+    let skipped = number("skipped");
+    let failed = if !success && failed == 0 { 1 } else { failed };
+    Tally { passed: ran.saturating_sub(failed + skipped), failed, skipped }
+}
+
 /// Reads the counts at the end of what Node's test runner writes: `# pass 3` in one of its forms, `ℹ pass 3` in the other.
 pub(crate) fn read_node(output: &str, success: bool) -> Tally {
     let count = |word: &str| -> u64 {
@@ -92,6 +107,16 @@ mod tests {
     fn counts_come_from_the_result_line() {
         let output = "running 4 tests\ntest a ... ok\n\ntest result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.1s\n";
         assert_eq!(read(output, false).tally, Tally { passed: 2, failed: 1, skipped: 1 });
+    }
+
+    #[test]
+    fn counts_of_python_come_from_its_last_lines() {
+        let tally = |text: &str, success| read_unittest(text, success);
+        assert_eq!(tally("....\nRan 4 tests in 0.1s\n\nOK\n", true), Tally { passed: 4, ..Tally::default() });
+        assert_eq!(tally("Ran 9 tests in 1s\n\nOK (skipped=2)\n", true), Tally { passed: 7, failed: 0, skipped: 2 });
+        let bad = "Ran 9 tests in 1s\n\nFAILED (failures=1, errors=2, skipped=1, unexpected successes=1)\n";
+        assert_eq!(tally(bad, false), Tally { passed: 4, failed: 4, skipped: 1 });
+        assert_eq!(tally("Traceback", false), Tally::FAILED, "it has crashed");
     }
 
     #[test]

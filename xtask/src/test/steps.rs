@@ -11,7 +11,7 @@ use super::conformance::{Conformance, PAGE};
 use super::libtest::{self, Tally};
 use crate::build::{self, Artifacts, TestBinary};
 use crate::programs::{Watch, exists, kept, output, run};
-use crate::stand_ins::StandIns;
+use crate::stand_ins::{StandIns, client_path};
 use crate::workspace::Workspace;
 use crate::{generate, layers, setup};
 
@@ -43,6 +43,8 @@ pub(crate) struct Run<'a> {
     install: bool,
     built: Option<Option<Artifacts>>,
     engines: Option<StandIns>,
+    /// The folder of the Python that tests start, or why there is none.
+    python: Option<std::result::Result<PathBuf, String>>,
     conformance: Conformance,
 }
 
@@ -69,6 +71,7 @@ pub(crate) const STEPS: &[Step] = &[
     step("unit", "unit, conformance and integration tests of every crate", unit),
     step("sim", "seeded simulation; TIDEMILL_SIM_SEEDS says how many seeds", sim),
     step("fuzz", "every parser over its corpus and mutations of it; TIDEMILL_FUZZ_SEED chooses them", fuzz),
+    step("python", "the Python client: its types, and its tests against a server", python),
     step("it", "outside-in tests of the built program", outside_in),
     step("it-pg", "the same on PostgreSQL, with two managers and three workers", on_postgres),
     step("it-aws", "the same on ministack, with throttles, errors, lost and late answers, and messages given twice", on_aws),
@@ -80,7 +83,7 @@ pub(crate) const STEPS: &[Step] = &[
 impl<'a> Run<'a> {
     /// `install`: whether packages may be installed.
     pub(crate) fn new(workspace: &'a Workspace, install: bool) -> Self {
-        Self { workspace, install, built: None, engines: None, conformance: Conformance::default() }
+        Self { workspace, install, built: None, engines: None, python: None, conformance: Conformance::default() }
     }
 
     /// Starts the engines, once for all steps; they end with this value. Their variables, for test programs.
@@ -93,6 +96,16 @@ impl<'a> Run<'a> {
             self.engines = Some(up);
         }
         Ok(self.engines.as_ref().map(|up| up.variables.clone()).unwrap_or_default())
+    }
+
+    /// The folder of a Python with what the client and engines need, made once for all steps.
+    fn python(&mut self) -> std::result::Result<PathBuf, String> {
+        let install = self.install;
+        let made = || {
+            let found = client_path(install).map_err(|e| format!("{e:#}"));
+            found.inspect_err(|why| println!("    skipped: tests of engines in Python: {why}"))
+        };
+        self.python.get_or_insert_with(made).clone()
     }
 
     /// Builds everything, once for all steps.
@@ -114,9 +127,11 @@ impl<'a> Run<'a> {
     /// As [`Run::programs`], with these arguments.
     fn programs_with(&mut self, which: fn(&TestBinary) -> bool, environment: &[(&str, String)], args: &[&str]) -> Result<Tally> {
         let artifacts = self.artifacts()?.clone();
+        let mut environment = environment.to_vec();
+        environment.extend(self.python().ok().and_then(|folder| Some(("PATH", first_on_path(&folder)?))));
         let mut total = Tally::default();
         for test in artifacts.tests.iter().filter(|t| which(t)) {
-            let ended = run_program(test, &artifacts, environment, args)?;
+            let ended = run_program(test, &artifacts, &environment, args)?;
             self.conformance.add(&test.package, &ended.output);
             total.add(ended.tally);
         }
@@ -145,6 +160,13 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
+}
+
+/// The search path with this folder before all others.
+fn first_on_path(folder: &Path) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
+    std::env::join_paths(all).ok()?.into_string().ok()
 }
 
 /// What a test program wrote, and its result.
@@ -236,6 +258,32 @@ fn sim(run_: &mut Run<'_>) -> Result<Outcome> {
 
 fn fuzz(run_: &mut Run<'_>) -> Result<Outcome> {
     Ok(counted(run_.programs(|t| t.package == "tidemill-fuzz", &[])?, "tests/fuzz"))
+}
+
+fn python(run_: &mut Run<'_>) -> Result<Outcome> {
+    let folder = match run_.python() {
+        Ok(folder) => folder,
+        Err(why) => return Ok(Outcome::Skipped(why)),
+    };
+    let binary = run_.artifacts()?.program("tidemill").context("the build made no `tidemill`")?.clone();
+    let in_client = |args: &[&str]| {
+        let mut command = run_.workspace.program(&folder.join("python3").to_string_lossy(), "python");
+        command.args(args).env("TIDEMILL_BIN", &binary).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.envs(first_on_path(&folder).map(|path| ("PATH", path)));
+        kept(&mut command, PROGRAM_LIMIT)
+    };
+    let typed = in_client(&["-m", "mypy", "--cache-dir", "/dev/null"])?;
+    anyhow::ensure!(typed.success, "types of the Python client:\n{}", typed.output.trim_end());
+    let mut tally = Tally::PASSED;
+    // Those of the kit run with the crate of engines.
+    let ended = in_client(&["-m", "unittest", "discover", "-s", "tests", "-p", "test_[!e]*.py"])?;
+    let tested = libtest::read_unittest(&ended.output, ended.success);
+    if tested.failed > 0 {
+        println!("{}", ended.output.trim_end());
+    }
+    anyhow::ensure!(tested.ran() > 0, "no test of the Python client ran");
+    tally.add(tested);
+    Ok(Outcome::Done(tally))
 }
 
 fn outside_in(run_: &mut Run<'_>) -> Result<Outcome> {

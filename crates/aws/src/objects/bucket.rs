@@ -109,8 +109,9 @@ async fn probe(aws: &Aws) -> Result<()> {
     let store = aws.objects()?;
     let path = Path::from(format!("system/check/{}", aws.inner.env.id("c")));
     let content = Bytes::from_static(b"tidemill check");
-    if !objects::put_new(store.as_ref(), &path, content.clone()).await? {
-        return Err(Error::internal(format!("object `{path}` is there already")));
+    // A write whose answer was lost is sent again, and then finds itself.
+    if !objects::put_new(store.as_ref(), &path, content.clone()).await? && objects::get(store.as_ref(), &path).await? != content {
+        return Err(Error::internal(format!("object `{path}` is there already, and not with what was written")));
     }
     if objects::put_new(store.as_ref(), &path, content.clone()).await? {
         let advice = "two writers would overwrite each other; use a store that honours `If-None-Match: *`";

@@ -173,7 +173,7 @@ impl SqsQueue {
             Some((arn, n)) => (Some(n), Some(self.name_of(names::last_part(&arn)).await?.unwrap_or(arn))),
             None => (None, None),
         };
-        let settings = QueueSettings { max_receives, dead_letter, retention: settings::retention(&found) };
+        let settings = QueueSettings { max_receives, dead_letter, retention: settings::retention(&found), recoverable: false };
         Ok(Some(QueueInfo { stats: self.stats_of(&queue, &found), name: queue, settings }))
     }
 

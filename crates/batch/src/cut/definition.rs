@@ -57,6 +57,9 @@ pub enum InputSource {
 impl StageDefinition {
     /// Where to find what `task` gets. `NotFound` beyond the last task.
     pub fn source(&self, task: u64) -> Result<InputSource> {
+        if matches!(self.spec.input, InputSpec::Submitted { .. }) {
+            return Ok(InputSource::Ready(TaskInput::Payload));
+        }
         if task >= self.total {
             return Err(Error::not_found(format!("stage `{}` has {} tasks, there is no task {task}", self.spec.name, self.total)));
         }

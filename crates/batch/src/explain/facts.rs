@@ -6,6 +6,7 @@ use tidemill_base::{RunSet, Timestamp};
 use tidemill_blocks::fleet::Group;
 use tidemill_blocks::queue::QueueStats;
 
+use super::SessionFacts;
 use crate::model::{FailureClass, JobSpec, JobState, StageSpec};
 use crate::protocol::{Heartbeat, RangeState, RunningTask};
 use crate::service::SILENT_AFTER;
@@ -34,6 +35,8 @@ pub struct Facts {
     pub exceptions: BTreeMap<(u32, u64), ExceptionRow>,
     /// Settled attempts of the task asked about, oldest first.
     pub attempts: Vec<Attempt>,
+    /// What it has beside its stage if it is a session.
+    pub session: Option<SessionFacts>,
     /// Every worker heard of within the last minute.
     pub workers: Vec<Heartbeat>,
     /// Every group of workers.

@@ -7,7 +7,7 @@ use tidemill_blocks::Blocks;
 use tidemill_blocks::ledger::{Ledger, Value};
 use tidemill_blocks::table::Table;
 
-use super::{About, Facts, FailureCount, GroupFacts, RangeFacts, Rival, StageFacts};
+use super::{About, Facts, FailureCount, GroupFacts, RangeFacts, Rival, StageFacts, session};
 use crate::model::{ChainMode, JobSpec, JobState};
 use crate::protocol::{decode, keys};
 use crate::reactor::upstream_of;
@@ -38,6 +38,7 @@ impl Facts {
             failures: failures(ledger, id).await?,
             exceptions: exceptions(ledger, id, &spec, about).await?,
             attempts: Vec::new(),
+            session: session::gather(blocks, id, &spec, about).await?,
             workers: live_workers(blocks.table.as_ref(), now).await?,
             groups: groups(blocks).await?,
             queue: match blocks.queue.stats(&keys::work_queue(&job.class)).await {

@@ -127,7 +127,16 @@ fn ended(f: &Facts, why: &mut Why) {
     let total: u64 = f.stages.iter().map(|s| s.row.total).sum();
     let id = &f.job.id;
     match f.job.state {
-        JobState::Succeeded => why.because(format!("all {} of {} succeeded", count(total, "task"), count(f.stages.len() as u64, "stage"))),
+        JobState::Succeeded => {
+            // Only of a session, whose tasks may be given up one by one.
+            let cancelled: u64 = f.stages.iter().map(|s| s.row.cancelled).sum();
+            let all = format!("all {} of {} succeeded", count(total - cancelled, "task"), count(f.stages.len() as u64, "stage"));
+            let but = if cancelled > 0 { format!(", but for {cancelled} that were cancelled") } else { String::new() };
+            why.because(format!("{all}{but}"));
+            if !f.job.reason.is_empty() {
+                why.because(f.job.reason.as_str());
+            }
+        }
         JobState::Cancelled => {
             why.because(if f.job.reason.is_empty() { "it was cancelled" } else { f.job.reason.as_str() });
             let cancelled: u64 = f.stages.iter().map(|s| s.row.cancelled).sum();
@@ -182,6 +191,7 @@ pub(super) fn words(class: &str) -> &str {
         Some(FailureClass::Input) => "input (its input could not be read)",
         Some(FailureClass::Output) => "output (its output was not there)",
         Some(FailureClass::Storage) => "storage (data could not be fetched or stored)",
+        Some(FailureClass::Error) => "error (the function said so)",
         None => class,
     }
 }

@@ -11,6 +11,7 @@ mod fleet;
 mod gather;
 mod job;
 mod place;
+mod session;
 mod stage;
 mod task;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tidemill_base::{Error, HumanDuration, Result, Timestamp};
 
 pub use facts::{Attempt, Facts, FailureCount, GroupFacts, RangeFacts, Rival, StageFacts};
+pub use session::SessionFacts;
 
 /// What is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,11 @@ pub struct Explanation {
 
 /// Explains. `NotFound` when the job has no such stage or task.
 pub fn explain(facts: &Facts, about: About) -> Result<Explanation> {
+    let explanation = explain_job(facts, about)?;
+    Ok(if facts.session.is_some() { session::in_its_words(&facts.job.id, explanation) } else { explanation })
+}
+
+fn explain_job(facts: &Facts, about: About) -> Result<Explanation> {
     let job = &facts.job;
     match about {
         About::Job => Ok(job::explain(facts).of(format!("job {} `{}`", job.id, job.name), job.state.as_str())),

@@ -27,6 +27,8 @@ pub(super) enum Place<'a> {
     Blocked,
     /// Waits for the task of this stage that it takes its input from.
     Upstream(u32),
+    /// Waits for the results of these tasks of its session.
+    Needs(&'a [u64]),
     /// None of these: its outcome has been counted.
     Settled,
 }
@@ -51,6 +53,9 @@ pub(super) fn place<'a>(f: &'a Facts, s: &'a StageFacts, task: u64) -> Place<'a>
     }
     if s.is_blocked() {
         return Place::Blocked;
+    }
+    if let Some(session) = f.session.as_ref().filter(|session| !session.missing.is_empty() && !s.is_done()) {
+        return Place::Needs(&session.missing);
     }
     if let Some((from, ChainMode::Stream)) = upstream_of(&f.spec, stage)
         && let Some(source) = f.stages.get(from as usize)

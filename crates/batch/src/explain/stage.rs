@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Facts, RangeFacts, StageFacts, Why, coming, count, fleet, job, since};
+use super::{Facts, RangeFacts, StageFacts, Why, coming, count, fleet, job, session, since};
 use crate::model::{ChainMode, Resources, StageState};
 use crate::reactor::upstream_of;
 
@@ -67,6 +67,7 @@ pub(super) fn open(f: &Facts, s: &StageFacts, why: &mut Why) {
         fleet::capacity(f, &needs(f, s), why);
     }
     upstream(f, s, why);
+    session::open(f, s, why);
     if why.because.is_empty() {
         why.because(format!("every task of {} is settled, and it is about to be done", s.label()));
         why.next("nothing to do: this takes a moment");

@@ -3,7 +3,7 @@
 use tidemill_base::ByteSize;
 
 use super::place::{Place, place};
-use super::{Attempt, Facts, RangeFacts, StageFacts, Why, coming, count, fleet, job, since, stage};
+use super::{Attempt, Facts, RangeFacts, StageFacts, Why, coming, count, fleet, job, session, since, stage};
 use crate::model::{FailureClass, JobState};
 use crate::protocol::{Heartbeat, RunningTask};
 use crate::reactor::upstream_of;
@@ -12,6 +12,9 @@ use crate::store::read::ExceptionRow;
 /// State, reasons and next steps of a task.
 pub(super) fn explain(f: &Facts, s: &StageFacts, task: u64) -> (&'static str, Why) {
     let mut why = Why::default();
+    if session::cancelled(f, &mut why) {
+        return ("cancelled", why);
+    }
     let at = format!("{}/{task}", s.row.stage);
     let state = match place(f, s, task) {
         Place::Running(w, t, r) => running(f, s, w, t, r, &mut why),
@@ -49,6 +52,12 @@ pub(super) fn explain(f: &Facts, s: &StageFacts, task: u64) -> (&'static str, Wh
                 stage::blocked(f, s, &mut why);
             }
             "waiting"
+        }
+        Place::Needs(missing) => {
+            if !job::holds_back(f, &mut why) || !f.job.state.is_final() {
+                session::waits(f, missing, &mut why);
+            }
+            if f.job.state.is_final() { "cancelled" } else { "waiting" }
         }
         Place::Upstream(from) => upstream(f, from, task, &mut why),
         Place::Settled => settled(f, s, &mut why),
@@ -148,6 +157,9 @@ fn failed(f: &Facts, e: &ExceptionRow, why: &mut Why) {
 }
 
 fn skipped(f: &Facts, s: &StageFacts, task: u64, why: &mut Why) {
+    if session::skipped(f, why) {
+        return;
+    }
     let from = upstream_of(&f.spec, s.row.stage).map(|(from, _)| from);
     match from.and_then(|from| f.exceptions.get(&(from, task))).filter(|e| e.dead) {
         Some(e) => {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Terms;
+
 /// How a stage's input is cut into tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -38,6 +40,12 @@ pub enum InputSpec {
         boundary: Boundary,
         /// The first record of the object stands at the head of every part.
         header: bool,
+    },
+    /// Tasks come in submissions while the stage is open, each with a payload for its engine.
+    Submitted {
+        /// How long it stays open by itself, and how much may be done in it.
+        #[serde(default)]
+        terms: Box<Terms>,
     },
     /// The outputs of an earlier stage.
     Stage {
@@ -98,6 +106,8 @@ pub struct InputRef {
 /// What one task gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskInput {
+    /// What its submission holds for it.
+    Payload,
     /// Its index.
     Index(i64),
     /// Its lines, without the last newline.

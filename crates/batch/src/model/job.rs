@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tidemill_base::Timestamp;
 
-use super::StageSpec;
+use super::{InputSpec, StageSpec, Terms};
 
 /// A job as submitted: checked, with all defaults filled in. The user's TOML or JSON becomes this in [`crate::spec`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,21 @@ pub struct JobSpec {
     pub labels: BTreeMap<String, String>,
     /// In the order given; a stage may only take input from one before it.
     pub stages: Vec<StageSpec>,
+}
+
+impl JobSpec {
+    /// Whether its tasks come in submissions.
+    pub fn is_session(&self) -> bool {
+        self.stages.iter().any(|s| matches!(s.input, InputSpec::Submitted { .. }))
+    }
+
+    /// How long it stays open by itself and how much may be done in it, if its tasks come in submissions.
+    pub fn terms(&self) -> Option<&Terms> {
+        self.stages.iter().find_map(|s| match &s.input {
+            InputSpec::Submitted { terms } => Some(terms.as_ref()),
+            _ => None,
+        })
+    }
 }
 
 /// Where a job stands.

@@ -5,9 +5,14 @@ mod input;
 mod job;
 mod outcome;
 mod stage;
+mod terms;
 
 pub use columns::{TaskColumns, TaskStat};
 pub use input::{Boundary, ChainMode, InputRef, InputSpec, TaskInput};
 pub use job::{JobSpec, JobState, StageState, Wanted};
 pub use outcome::{FailureClass, TaskFailure};
-pub use stage::{ContainerSpec, KeepSpec, OutputSpec, Resources, RetrySpec, RunSpec, SecretRef, StageSpec, SuccessSpec, UpstreamPolicy};
+pub use stage::{
+    ContainerSpec, EngineSpec, FunctionRef, KeepSpec, OutputSpec, PackagePin, Resources, RetrySpec, RunSpec, SecretRef, StageSpec,
+    SuccessSpec, UpstreamPolicy,
+};
+pub use terms::{Budget, OnAbandon, OnBudget, Terms};

@@ -24,11 +24,13 @@ pub enum FailureClass {
     Output,
     /// Staging in or out failed: disk full, object store unreachable.
     Storage,
+    /// The function that an engine called for it said so.
+    Error,
 }
 
 impl FailureClass {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Exit,
         Self::Signal,
         Self::OutOfMemory,
@@ -38,6 +40,7 @@ impl FailureClass {
         Self::Input,
         Self::Output,
         Self::Storage,
+        Self::Error,
     ];
 
     /// The word used in the ledger, on the wire and by people.
@@ -52,6 +55,7 @@ impl FailureClass {
             Self::Input => "input",
             Self::Output => "output",
             Self::Storage => "storage",
+            Self::Error => "error",
         }
     }
 

@@ -54,8 +54,67 @@ pub enum RunSpec {
     },
     /// A process in a container.
     Container(ContainerSpec),
+    /// A function that a warm engine calls with the task's payload.
+    Engine(EngineSpec),
     /// Nothing: measures Tidemill itself.
     Noop,
+}
+
+/// A function, the engine that holds it, and what is kept warm for it between tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineSpec {
+    /// The kind of engine: `python`, `rust`, or the name of a package that holds one.
+    pub engine: String,
+    /// What it calls.
+    pub function: FunctionRef,
+    /// Makes what is kept warm from `setup`, once in each engine; without it the data itself is kept.
+    pub setup_function: Option<FunctionRef>,
+    /// The object with what is handed to each engine once for the session: curves, a portfolio.
+    pub setup: Option<String>,
+    /// How payloads are encoded: `pickle`, `json`, `arrow` or `bytes`.
+    pub input: String,
+    /// How results are, likewise.
+    pub output: String,
+    /// Free for user and engine to agree on.
+    pub parameters: BTreeMap<String, String>,
+    /// Packages of files that must be there, in the versions and with the contents that the session began with.
+    pub packages: Vec<PackagePin>,
+}
+
+impl EngineSpec {
+    /// The objects that it names.
+    pub fn objects(&self) -> impl Iterator<Item = &String> {
+        let packed = [Some(&self.function), self.setup_function.as_ref()].into_iter().flatten().filter_map(|f| match f {
+            FunctionRef::Packed(object) => Some(object),
+            _ => None,
+        });
+        packed.chain(&self.setup)
+    }
+}
+
+/// What an engine calls for each task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum FunctionRef {
+    /// By the name that the engine itself has given it.
+    Name(String),
+    /// `module:function`, which the engine imports.
+    Module(String),
+    /// As it was packed by the client: the object that holds it.
+    Packed(String),
+}
+
+/// A package of files in one version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackagePin {
+    /// Its name.
+    pub name: String,
+    /// Its version, as its publisher calls it.
+    pub version: String,
+    /// The hash of its manifest, which holds those of its files.
+    pub digest: String,
 }
 
 /// A container to run a task in.

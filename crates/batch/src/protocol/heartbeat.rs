@@ -56,6 +56,10 @@ pub struct Heartbeat {
     pub running: Vec<RunningTask>,
     /// Ranges leased, running and prefetched.
     pub ranges: u32,
+    /// Tasks that it holds and has not started.
+    pub waiting: u64,
+    /// Slots that have had nothing to do for a moment.
+    pub idle: u32,
     /// Tasks settled since it started.
     pub tasks_done: u64,
     /// Slot time used by tasks since it started, microseconds.

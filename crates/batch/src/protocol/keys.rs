@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use object_store::path::Path;
-use tidemill_blocks::table::{Key, sort_u64};
+use tidemill_blocks::table::{Key, sort_u64, unsort_u64};
 
 /// The table that holds fences, reports and output pages.
 pub const STATE_TABLE: &str = "batch-state";
@@ -45,6 +45,13 @@ pub fn report_partition(job: &str, stage: u32, range: u64) -> String {
     format!("p/{job}/{stage}/{range}")
 }
 
+/// Job, stage, range and number of the report under this key, if it is one's.
+pub fn parse_report(key: &Key) -> Option<(&str, u32, u64, u64)> {
+    let (rest, range) = key.partition.strip_prefix("p/")?.rsplit_once('/')?;
+    let (job, stage) = rest.rsplit_once('/')?;
+    Some((job, stage.parse().ok()?, range.parse().ok()?, unsort_u64(&key.sort)?))
+}
+
 /// The output page of one report: sorted by the first task on it.
 pub fn output_page(job: &str, stage: u32, first_task: u64, range: u64, seq: u64) -> Key {
     let mut sort = Vec::with_capacity(24);
@@ -59,14 +66,47 @@ pub fn output_partition(job: &str, stage: u32) -> String {
     format!("o/{job}/{stage}")
 }
 
+/// The results of one report of an engine's stage.
+pub fn result_page(job: &str, stage: u32, range: u64, seq: u64) -> Key {
+    let mut sort = Vec::with_capacity(16);
+    sort.extend_from_slice(&range.to_be_bytes());
+    sort.extend_from_slice(&seq.to_be_bytes());
+    Key::new(result_partition(job, stage), Bytes::from(sort))
+}
+
+/// The partition of all pages of results of a stage.
+pub fn result_partition(job: &str, stage: u32) -> String {
+    format!("e/{job}/{stage}")
+}
+
+/// The object that holds the results of one report when they are too large for the page.
+pub fn result_object(job: &str, stage: u32, range: u64, epoch: u64, seq: u64) -> Path {
+    Path::from_iter(["jobs", job, "out", &stage.to_string(), &format!("{range}-{epoch}"), &format!("results-{seq}")])
+}
+
+/// A submission that is too large for the ledger.
+pub fn submission(job: &str, id: &str) -> Path {
+    Path::from_iter(["jobs", job, "in", id])
+}
+
 /// What a worker last said of itself.
 pub fn worker(id: &str) -> Key {
     Key::new("w", Bytes::copy_from_slice(id.as_bytes()))
 }
 
+/// What a worker last said of its engines.
+pub fn engines(worker: &str) -> Key {
+    Key::new("engines", Bytes::copy_from_slice(worker.as_bytes()))
+}
+
 /// What is asked of the workers on a job.
 pub fn control_job(job: &str) -> Key {
     Key::new("job", Bytes::copy_from_slice(job.as_bytes()))
+}
+
+/// Which tasks of a session workers are to let go of.
+pub fn control_tasks(job: &str) -> Key {
+    Key::new("tasks", Bytes::copy_from_slice(job.as_bytes()))
 }
 
 /// Who leads: in the control table too, so that a manager that does not lead any more cannot ask anything of workers.
@@ -77,6 +117,11 @@ pub fn control_leader() -> Key {
 /// What is asked of one worker.
 pub fn control_worker(id: &str) -> Key {
     Key::new("worker", Bytes::copy_from_slice(id.as_bytes()))
+}
+
+/// The wish that one worker hand back what it will not start soon.
+pub fn control_hand_back(id: &str) -> Key {
+    Key::new("hand-back", Bytes::copy_from_slice(id.as_bytes()))
 }
 
 /// Everything of a job lies under this prefix.

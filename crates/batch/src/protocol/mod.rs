@@ -16,19 +16,27 @@
 //! Whatever dies in between, the message comes back, and the fence says how far the range has come.
 
 mod control;
+mod engines;
 mod grant;
 mod heartbeat;
 pub mod keys;
 mod outputs;
 mod range;
+mod recall;
 mod report;
+mod results;
+pub mod submission;
 
-pub use control::Control;
+pub use control::{Control, HandBack};
+pub use engines::{EngineBeat, EngineCounts, EnginesBeat, PoolBeat};
 pub use grant::{TaskGrant, TaskGrants};
 pub use heartbeat::{Heartbeat, RunningTask, WorkerPhase};
 pub use outputs::{OutputPage, StoredFile, TaskOutput};
 pub use range::{Claim, RangeState, claim};
-pub use report::{Done, Report, WorkItem};
+pub use recall::Recall;
+pub use report::{Done, Piece, PieceSource, Report, ResultAt, WorkItem};
+pub use results::{ResultBody, ResultPage, TaskError};
+pub use submission::Submission;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

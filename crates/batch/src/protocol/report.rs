@@ -22,6 +22,41 @@ pub struct WorkItem {
     pub attempt: u32,
     /// When the manager released it.
     pub released_at: Timestamp,
+    /// Where the payloads of its tasks are, in order, for a stage that takes submissions.
+    pub pieces: Vec<Piece>,
+    /// Where the results are that its tasks need: for each task, in the order it named them.
+    pub needs: Vec<(u64, Vec<ResultAt>)>,
+}
+
+/// Where some tasks' payloads are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// The first task that it holds.
+    pub first: u64,
+    /// How many it holds, within the range or beyond it.
+    pub count: u64,
+    /// The [`super::Submission`] they are in.
+    pub source: PieceSource,
+}
+
+/// A submission's bytes, or where they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PieceSource {
+    /// Here.
+    Inline(Vec<u8>),
+    /// In this object.
+    Object(String),
+}
+
+/// Where the result of a task is: the page of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultAt {
+    /// The task.
+    pub task: u64,
+    /// The range it was made in.
+    pub range: u64,
+    /// The report's number.
+    pub seq: u64,
 }
 
 /// What became of some tasks of a range since the report before. An item of the state table.

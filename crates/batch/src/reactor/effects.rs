@@ -1,11 +1,13 @@
 //! What the reactor wants done.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidemill_blocks::ledger::Statement;
 
 use crate::model::{JobState, TaskColumns, TaskFailure};
 use crate::protocol::{Control, WorkItem};
+use crate::reactor::Completion;
 
 /// Statistics of one report, on their way into a segment.
 #[derive(Debug, Clone)]
@@ -49,6 +51,14 @@ pub(crate) struct Effects {
     /// Ranges of which nothing is left to do.
     pub finished_ranges: Vec<(String, u32, u64)>,
     pub finished_jobs: Vec<(String, JobState)>,
+    /// What those are told who wait for results.
+    pub completions: Vec<Completion>,
+    /// Tasks of sessions that failed for good just now; whoever needs their results is skipped before the round ends.
+    pub bereft: Vec<(String, u64)>,
+    /// Sessions whose tasks workers have to let go of; which, [`super::Core::recall_of`] says.
+    pub recalls: BTreeSet<String>,
+    /// Sessions that end by themselves: nothing more is to be taken, in the same transaction.
+    pub closings: Vec<String>,
 }
 
 impl Effects {
@@ -62,5 +72,8 @@ impl Effects {
             && self.columns.is_empty()
             && self.finished_ranges.is_empty()
             && self.finished_jobs.is_empty()
+            && self.completions.is_empty()
+            && self.recalls.is_empty()
+            && self.closings.is_empty()
     }
 }

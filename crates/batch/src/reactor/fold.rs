@@ -6,7 +6,7 @@ use tidemill_base::Timestamp;
 use tidemill_blocks::ledger::Statement;
 
 use super::effects::{DeadTask, LiveBatch};
-use super::{Core, Exception, RangeWrite, StageEntry};
+use super::{Core, DeadResult, Exception, RangeWrite, StageEntry};
 use crate::model::{FailureClass, RetrySpec, StageState, TaskColumns, TaskFailure, Wanted};
 use crate::protocol::Report;
 use crate::store::{self, rows::ExceptionWrite};
@@ -15,6 +15,13 @@ impl Core {
     /// The last report of a range that has been folded; `None` if the range is not outstanding (any more).
     pub(crate) fn folded_seq(&self, job: &str, stage: u32, range: u64) -> Option<u64> {
         Some(self.jobs.get(job)?.stages.get(stage as usize)?.outstanding.get(&range)?.folded_seq)
+    }
+
+    /// When a range of a session was released, if it is outstanding.
+    pub(crate) fn released_at(&self, job: &str, stage: u32, range: u64) -> Option<Timestamp> {
+        let s = self.jobs.get(job)?.stages.get(stage as usize)?;
+        s.session.as_ref()?;
+        Some(s.outstanding.get(&range)?.released_at)
     }
 
     /// Folds report number `seq` of a range. Reports out of order and of unknown ranges are passed over; the caller reads them from
@@ -59,12 +66,16 @@ impl Core {
             self.effects.ledger.push(store::exception_delete(job, stage, task));
         }
         for runs in [&returned, &cancelled] {
-            if wanted == Wanted::Cancel { self.effects.ledger.extend(cancel_runs(s, job, stage, runs)) } else { give_back(s, runs, now) }
+            self.take_back(job, stage, runs, wanted, now);
         }
         let retry = &spec.stages[stage as usize].retry;
+        let mut dead = Vec::new();
         for failure in &failed {
-            self.fail(job, stage, retry, failure, attempt, &report.worker, wanted, now);
+            if !self.fail(job, stage, retry, failure, attempt, &report.worker, wanted, now) {
+                dead.push(DeadResult { task: failure.task, class: Some(failure.class), message: failure.message.clone() });
+            }
         }
+        self.on_results(job, stage, range, seq, &newly, dead);
         self.finish_range(job, stage, range, report.finished, now);
         if wanted != Wanted::Cancel {
             self.pass_on(job, stage, &newly);
@@ -89,15 +100,21 @@ impl Core {
         let spec = Arc::clone(&entry.spec);
         let (wanted, Some(s)) = (entry.wanted, entry.stages.get_mut(stage as usize)) else { return };
         let Some(r) = s.outstanding.get(&range) else { return };
-        let (attempt, single) = (r.attempt, r.unsettled() == 1);
-        let rest: Vec<(u64, u64)> = unsettled_runs(r);
+        let attempt = r.attempt;
+        let all: Vec<(u64, u64)> = unsettled_runs(r);
+        let rest = if wanted == Wanted::Cancel { all.clone() } else { self.without_given_up(job, stage, &all) };
+        let single = rest.iter().map(|(_, len)| len).sum::<u64>() == 1;
+        let Some(s) = self.jobs.get_mut(job).and_then(|j| j.stages.get_mut(stage as usize)) else { return };
         if wanted == Wanted::Cancel {
             self.effects.ledger.extend(cancel_runs(s, job, stage, &rest));
         } else if lost && single {
             let message = "the worker was lost each time this task was running".to_owned();
             let failure = TaskFailure { task: rest[0].0, class: FailureClass::LostWorker, exit: None, signal: None, message };
             settle_runs(s, range, &rest);
-            self.fail(job, stage, &spec.stages[stage as usize].retry, &failure, attempt, "", wanted, now);
+            if !self.fail(job, stage, &spec.stages[stage as usize].retry, &failure, attempt, "", wanted, now) {
+                let dead = DeadResult { task: failure.task, class: Some(failure.class), message: failure.message };
+                self.on_results(job, stage, range, 0, &[], vec![dead]);
+            }
         } else if lost {
             // One of them may be the poison: from now on each goes alone. This is written down, for the next manager must know it too:
             // the range is finished and the tasks are not among the pending, so nothing else tells that they are still to be done.
@@ -113,10 +130,21 @@ impl Core {
             give_back(s, &rest, now);
         }
         if let Some(s) = self.jobs.get_mut(job).and_then(|j| j.stages.get_mut(stage as usize)) {
-            settle_runs(s, range, &rest);
+            settle_runs(s, range, &all);
         }
         self.finish_range(job, stage, range, true, now);
         self.mark_stage(job, stage);
+    }
+
+    /// Tasks came back that were not begun, or were stopped: they are released again, unless nobody wants them any more.
+    fn take_back(&mut self, job: &str, stage: u32, runs: &[(u64, u64)], wanted: Wanted, now: Timestamp) {
+        let rest = if wanted == Wanted::Cancel { runs.to_vec() } else { self.without_given_up(job, stage, runs) };
+        let Some(s) = self.jobs.get_mut(job).and_then(|j| j.stages.get_mut(stage as usize)) else { return };
+        if wanted == Wanted::Cancel {
+            self.effects.ledger.extend(cancel_runs(s, job, stage, &rest));
+        } else {
+            give_back(s, &rest, now);
+        }
     }
 
     fn finish_range(&mut self, job: &str, stage: u32, range: u64, finished: bool, now: Timestamp) {
@@ -126,11 +154,7 @@ impl Core {
             let Some(r) = s.outstanding.remove(&range) else { return };
             // A worker that finishes a range has settled all of it; should it not have, nothing is lost.
             let rest = unsettled_runs(&r);
-            if wanted == Wanted::Cancel {
-                self.effects.ledger.extend(cancel_runs(s, job, stage, &rest));
-            } else {
-                give_back(s, &rest, now);
-            }
+            self.take_back(job, stage, &rest, wanted, now);
             self.effects.finished_ranges.push((job.to_owned(), stage, range));
             RangeWrite::Finished(r)
         } else {
@@ -139,6 +163,7 @@ impl Core {
         self.dirty_ranges.insert((job.to_owned(), stage, range), write);
     }
 
+    /// Returns whether it will be tried again.
     #[expect(clippy::too_many_arguments, reason = "all of it is the circumstances of one failure")]
     fn fail(
         &mut self,
@@ -150,10 +175,10 @@ impl Core {
         worker: &str,
         wanted: Wanted,
         now: Timestamp,
-    ) {
-        let again = wanted != Wanted::Cancel && may_retry(retry, failure, attempt);
+    ) -> bool {
+        let again = wanted != Wanted::Cancel && may_retry(retry, failure, attempt) && !self.is_given_up(job, stage, failure.task);
         let due = again.then(|| now + retry.policy.delay(attempt, &self.env));
-        let Some(s) = self.jobs.get_mut(job).and_then(|j| j.stages.get_mut(stage as usize)) else { return };
+        let Some(s) = self.jobs.get_mut(job).and_then(|j| j.stages.get_mut(stage as usize)) else { return again };
         s.exceptions.insert(failure.task, Exception { attempts: attempt, class: failure.class, due, dead: !again });
         let write = ExceptionWrite { failure, attempts: attempt, worker, due, at: now };
         self.effects.ledger.push(store::exception_upsert(job, stage, &write));
@@ -164,6 +189,7 @@ impl Core {
                 self.skip_downstream(job, stage, failure.task, 1);
             }
         }
+        again
     }
 
     /// Streaming stages take each task as soon as the one before has succeeded.
@@ -204,7 +230,7 @@ pub(super) fn may_retry(retry: &RetrySpec, failure: &TaskFailure, attempt: u32) 
 }
 
 /// Marks runs of a range settled. Returns the parts of them that lie in the range and were not settled before.
-fn settle_runs(s: &mut StageEntry, range: u64, runs: &[(u64, u64)]) -> Vec<(u64, u64)> {
+pub(super) fn settle_runs(s: &mut StageEntry, range: u64, runs: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let Some(r) = s.outstanding.get_mut(&range) else { return Vec::new() };
     let mut fresh = tidemill_base::RunSet::new();
     for &(start, len) in runs {
@@ -224,7 +250,7 @@ fn unsettled_runs(r: &super::Outstanding) -> Vec<(u64, u64)> {
 
 /// Counts tasks as cancelled. What failed attempts they had behind them is forgotten, and the statements that forget it are returned:
 /// a task that will not run again must not be read back as one that waits for its next attempt.
-fn cancel_runs(s: &mut StageEntry, job: &str, stage: u32, runs: &[(u64, u64)]) -> Vec<Statement> {
+pub(super) fn cancel_runs(s: &mut StageEntry, job: &str, stage: u32, runs: &[(u64, u64)]) -> Vec<Statement> {
     let mut forgotten = Vec::new();
     for &(start, len) in runs {
         s.cancelled += len;

@@ -61,7 +61,8 @@ impl Core {
     /// Somebody wants failed tasks tried again; `only` names them by stage and task.
     pub(crate) fn on_retry(&mut self, id: &str, only: Option<&[(u32, u64)]>, now: Timestamp) {
         let Some(job) = self.jobs.get_mut(id) else { return };
-        if job.wanted == Wanted::Cancel {
+        let stopped = job.stages.iter().any(|s| s.session.as_ref().is_some_and(|session| session.stopped));
+        if job.wanted == Wanted::Cancel || stopped {
             return;
         }
         let mut revived: Vec<(u32, u64)> = Vec::new();
@@ -93,6 +94,10 @@ impl Core {
         for &(stage, task) in &revived {
             self.effects.ledger.push(store::exception_revive(id, stage, task, now));
             self.unskip_downstream(id, stage, task, 1);
+            self.unskip_dependents(id, task);
+            if self.jobs.get(id).is_some_and(|job| job.spec.is_session()) {
+                self.effects.recalls.insert(id.to_owned());
+            }
             self.mark_stage(id, stage);
         }
         self.mark_job(id);
@@ -285,6 +290,10 @@ impl Core {
         let mut changed = Vec::new();
         for (stage, s) in (0_u32..).zip(&mut job.stages) {
             s.pending = RunSet::new();
+            if let Some(session) = &mut s.session {
+                session.open = false;
+                session.forget_waiting();
+            }
             let waiting: Vec<u64> = s.exceptions.iter().filter(|(_, e)| e.due.is_some()).map(|(t, _)| *t).collect();
             for task in waiting {
                 s.exceptions.remove(&task);

@@ -4,11 +4,14 @@
 //! Every entry is named `on_` plus what happened; [`Core::tick`] is the passing of time; [`Core::take_effects`] hands over what has
 //! to be written and sent.
 
+mod cancel;
 mod effects;
 mod fold;
 mod lifecycle;
 mod release;
+mod session;
 mod state;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -17,9 +20,12 @@ use std::time::Duration;
 
 use tidemill_base::{Env, Result, Timestamp};
 
+pub(crate) use cancel::CANCELLED;
 pub use effects::LiveBatch;
 pub(crate) use effects::{DeadTask, Effects};
 pub(crate) use lifecycle::upstream_of;
+pub use session::{Cancelled, DeadResult};
+pub(crate) use session::{Completion, SessionRow, SessionState};
 pub(crate) use state::{Exception, JobEntry, Outstanding, StageEntry, Sums};
 
 use crate::model::JobState;
@@ -58,13 +64,23 @@ pub(crate) struct Core {
     pub(crate) env: Env,
     pub(crate) jobs: BTreeMap<String, JobEntry>,
     capacity: BTreeMap<String, Capacity>,
-    /// Virtual time of each user: released work divided by weight. Whoever has the least goes first.
-    shares: BTreeMap<String, f64>,
+    /// Virtual time of each user in each class: released work divided by weight. Whoever has the least goes first.
+    shares: BTreeMap<Party, f64>,
+    /// The same for each lane of such a user: somebody waits for each session, so they take turns; jobs of the user are one lane more, and
+    /// go one after the other.
+    lanes: BTreeMap<Lane, f64>,
+    /// Since when it decides.
+    since: Timestamp,
     dirty_jobs: BTreeSet<String>,
     dirty_stages: BTreeSet<(String, u32)>,
     dirty_ranges: BTreeMap<(String, u32, u64), RangeWrite>,
     effects: Effects,
 }
+
+/// A class of workers and a user.
+type Party = (String, String);
+/// And a session of theirs; none: all their jobs.
+type Lane = (Party, Option<String>);
 
 /// What the ledger has to learn of a range.
 #[derive(Debug, Clone)]
@@ -78,10 +94,12 @@ impl Core {
     pub(crate) fn new(settings: ReactorSettings, env: Env) -> Self {
         Self {
             settings,
+            since: env.now(),
             env,
             jobs: BTreeMap::new(),
             capacity: BTreeMap::new(),
             shares: BTreeMap::new(),
+            lanes: BTreeMap::new(),
             dirty_jobs: BTreeSet::new(),
             dirty_stages: BTreeSet::new(),
             dirty_ranges: BTreeMap::new(),
@@ -97,6 +115,7 @@ impl Core {
     /// Lets time do its work: starts what is due, releases ranges, finishes what is finished.
     pub(crate) fn tick(&mut self, now: Timestamp) {
         self.start_due(now);
+        self.keep_terms(now);
         self.release_due_retries(now);
         self.release(now);
         self.settle(now);
@@ -115,7 +134,7 @@ impl Core {
             .filter(|j| j.state == JobState::Running)
             .flat_map(|j| &j.stages)
             .filter_map(|s| s.exceptions.values().filter_map(|e| e.due).min());
-        starts.chain(retries).min()
+        starts.chain(retries).chain(self.next_end()).min()
     }
 
     /// What has to be written and sent since the last call.

@@ -1,8 +1,11 @@
-//! Releases ranges into the work queues: by priority, then by fair share between users, and only as fast as the fleet takes them.
+//! Releases ranges into the work queues: by priority, then by fair share between users, then in turn between
+//! the sessions of a user, and only as fast as the fleet takes them.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_base::Timestamp;
 
-use super::{Capacity, Core, Outstanding, RangeWrite};
+use super::{Capacity, Core, Lane, Outstanding, Party, RangeWrite};
 use crate::model::{FailureClass, JobState, StageState};
 use crate::protocol::{MAX_RANGE, WorkItem};
 
@@ -10,7 +13,7 @@ use crate::protocol::{MAX_RANGE, WorkItem};
 #[derive(Debug, Clone)]
 struct Candidate {
     priority: i32,
-    user: String,
+    lane: Lane,
     submitted_at: Timestamp,
     job: String,
     stage: u32,
@@ -19,8 +22,7 @@ struct Candidate {
 impl Core {
     /// Releases from every class as much as its budget allows.
     pub(super) fn release(&mut self, now: Timestamp) {
-        let classes: std::collections::BTreeSet<String> =
-            self.jobs.values().filter(|j| j.state == JobState::Running).map(|j| j.class.clone()).collect();
+        let classes: BTreeSet<String> = self.jobs.values().filter(|j| j.state == JobState::Running).map(|j| j.class.clone()).collect();
         for class in classes {
             let capacity = self.capacity.get(&class).copied().unwrap_or_default();
             self.release_class(&class, capacity, now);
@@ -28,17 +30,18 @@ impl Core {
     }
 
     fn release_class(&mut self, class: &str, capacity: Capacity, now: Timestamp) {
-        let mut candidates = self.candidates(class);
-        if candidates.is_empty() {
-            return;
-        }
         let slots = f64::from(capacity.slots.max(1));
         let (mut busy_us, mut tasks, mut ranges) = self.released_of(class);
         let lead_us = self.settings.lead.as_micros() as f64 * slots;
         let tasks_ahead = u64::from(2 * capacity.slots.max(1) + capacity.workers);
         let ranges_ahead = 2 * capacity.slots.max(1) as usize + 4 * capacity.workers.max(1) as usize;
         // Work for `lead`, however many tasks that is; and at least the next task for every slot, however long it takes.
-        while (busy_us < lead_us || tasks < tasks_ahead) && ranges < ranges_ahead {
+        let has_room = |busy_us: f64, tasks: u64, ranges: usize| (busy_us < lead_us || tasks < tasks_ahead) && ranges < ranges_ahead;
+        if !has_room(busy_us, tasks, ranges) {
+            return;
+        }
+        let mut candidates = self.candidates(class);
+        while has_room(busy_us, tasks, ranges) {
             let Some(at) = self.whose_turn(&candidates) else { return };
             let c = candidates[at].clone();
             let Some((len, us)) = self.release_one(&c, capacity, now) else {
@@ -48,8 +51,10 @@ impl Core {
             busy_us += us;
             tasks += len;
             ranges += 1;
-            let weight = self.settings.weights.get(&c.user).copied().unwrap_or(1.0).max(0.001);
-            *self.shares.entry(c.user).or_default() += us / weight;
+            let party = c.lane.0.clone();
+            let weight = self.settings.weights.get(&party.1).copied().unwrap_or(1.0).max(0.001);
+            *self.shares.entry(party).or_default() += us / weight;
+            *self.lanes.entry(c.lane).or_default() += us;
         }
     }
 
@@ -63,7 +68,7 @@ impl Core {
                 if s.state == StageState::Open && !s.pending.is_empty() {
                     out.push(Candidate {
                         priority: job.priority,
-                        user: job.user.clone(),
+                        lane: ((class.to_owned(), job.user.clone()), s.session.is_some().then(|| id.clone())),
                         submitted_at: job.submitted_at,
                         job: id.clone(),
                         stage,
@@ -72,22 +77,39 @@ impl Core {
             }
         }
         // A user who comes back after a pause starts level with the others instead of with all the time in the world.
-        let known = out.iter().filter_map(|c| self.shares.get(&c.user)).copied().fold(f64::INFINITY, f64::min);
+        let known = out.iter().filter_map(|c| self.shares.get(&c.lane.0)).copied().fold(f64::INFINITY, f64::min);
         let floor = if known.is_finite() { known } else { 0.0 };
-        self.shares.retain(|user, _| out.iter().any(|c| &c.user == user));
+        let parties: BTreeSet<&Party> = out.iter().map(|c| &c.lane.0).collect();
+        self.shares.retain(|party, _| party.0 != class || parties.contains(party));
         for c in &out {
-            self.shares.entry(c.user.clone()).or_insert(floor);
+            self.shares.entry(c.lane.0.clone()).or_insert(floor);
         }
+        self.level_lanes(class, &out);
         out
     }
 
-    /// The candidate whose turn it is: highest priority, then the user who had least, then the oldest job, then its latest stage, so
-    /// that what was begun is finished first.
+    /// Forgets the lanes that nothing can be released from. One that is new, or comes back, starts level with the others of its user.
+    fn level_lanes(&mut self, class: &str, candidates: &[Candidate]) {
+        let waiting: BTreeSet<&Lane> = candidates.iter().map(|c| &c.lane).collect();
+        self.lanes.retain(|lane, _| lane.0.0 != class || waiting.contains(lane));
+        let mut floors: BTreeMap<Party, f64> = BTreeMap::new();
+        for ((party, _), had) in &self.lanes {
+            floors.entry(party.clone()).and_modify(|floor| *floor = floor.min(*had)).or_insert(*had);
+        }
+        for c in candidates {
+            self.lanes.entry(c.lane.clone()).or_insert_with(|| floors.get(&c.lane.0).copied().unwrap_or(0.0));
+        }
+    }
+
+    /// The candidate whose turn it is: highest priority, then the user who had least, then that user's session that had least, then the
+    /// oldest job, then its latest stage, so that what was begun is finished first.
     fn whose_turn(&self, candidates: &[Candidate]) -> Option<usize> {
-        let key = |c: &Candidate| (self.shares.get(&c.user).copied().unwrap_or(0.0), c.submitted_at, c.job.clone());
+        let had = |c: &Candidate| self.shares.get(&c.lane.0).copied().unwrap_or(0.0);
+        let lane_had = |c: &Candidate| self.lanes.get(&c.lane).copied().unwrap_or(0.0);
         let order = |a: &Candidate, b: &Candidate| {
-            let (ka, kb) = (key(a), key(b));
-            b.priority.cmp(&a.priority).then(ka.0.total_cmp(&kb.0)).then(ka.1.cmp(&kb.1)).then(ka.2.cmp(&kb.2)).then(b.stage.cmp(&a.stage))
+            let by_share = had(a).total_cmp(&had(b)).then_with(|| lane_had(a).total_cmp(&lane_had(b)));
+            let by_age = a.submitted_at.cmp(&b.submitted_at).then_with(|| a.job.cmp(&b.job)).then_with(|| b.stage.cmp(&a.stage));
+            b.priority.cmp(&a.priority).then(by_share).then(by_age)
         };
         (0..candidates.len()).min_by(|&a, &b| order(&candidates[a], &candidates[b]))
     }
@@ -114,6 +136,10 @@ impl Core {
         let s = &mut job.stages[c.stage as usize];
         let each_us = s.expected_us() * cpus;
         let len = range_len(s.pending.len(), each_us, s.sums.attempts, capacity, target_us);
+        let len = match (&s.session, s.pending.runs().next()) {
+            (Some(session), Some((start, _))) => session.longest(start, len),
+            _ => len,
+        };
         let (start, len) = s.pending.take_first(len)?;
         self.send_range(&c.job, c.stage, start, len, 1, now);
         Some((len, len as f64 * each_us))
@@ -157,7 +183,8 @@ impl Core {
         s.started_at.get_or_insert(now);
         let settled = tidemill_base::RunSet::new();
         s.outstanding.insert(range, Outstanding { start, len, attempt, released_at: now, folded_seq: 0, settled });
-        let item = WorkItem { job: id.to_owned(), stage, range, start, len, attempt, released_at: now };
+        let needs = s.session.as_ref().map(|session| session.needs_of(start, len)).unwrap_or_default();
+        let item = WorkItem { job: id.to_owned(), stage, range, start, len, attempt, released_at: now, pieces: Vec::new(), needs };
         self.effects.sends.push((job.class.clone(), item));
         self.dirty_ranges.insert((id.to_owned(), stage, range), RangeWrite::New);
         self.mark_stage(id, stage);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidemill_base::{RunSet, Timestamp};
 
 use crate::model::{FailureClass, JobSpec, JobState, StageState, TaskColumns, Wanted};
+use crate::reactor::SessionState;
 
 /// A live job.
 #[derive(Debug, Clone)]
@@ -34,7 +35,7 @@ pub(crate) struct JobEntry {
 }
 
 /// A stage of a live job. At any time
-/// `total = pending + waiting for upstream + outstanding + retrying + succeeded + failed + cancelled + skipped`.
+/// `total = pending + waiting for upstream or results + outstanding + retrying + succeeded + failed + cancelled + skipped`.
 #[derive(Debug, Clone)]
 pub(crate) struct StageEntry {
     pub state: StageState,
@@ -58,6 +59,8 @@ pub(crate) struct StageEntry {
     pub exceptions: BTreeMap<u64, Exception>,
     /// The service is finding out how many tasks a grouping stage has.
     pub opening: bool,
+    /// Of a stage that takes submissions.
+    pub session: Option<Box<SessionState>>,
 }
 
 /// A range in the queue or with a worker.
@@ -149,6 +152,7 @@ impl StageEntry {
             outstanding: BTreeMap::new(),
             exceptions: BTreeMap::new(),
             opening: false,
+            session: None,
         }
     }
 
@@ -169,12 +173,18 @@ impl StageEntry {
 
     /// Whether nothing is left to do.
     pub(crate) fn is_complete(&self) -> bool {
+        !self.is_open_ended() && self.has_nothing_to_do()
+    }
+
+    /// Whether nothing is left to do for now.
+    pub(crate) fn has_nothing_to_do(&self) -> bool {
         self.settled() >= self.total && self.outstanding.is_empty() && self.pending.is_empty() && self.retrying() == 0 && !self.opening
     }
 
-    /// Whether all went well.
+    /// Whether all went well. Tasks of a session that somebody gave up are not missed; those that it was stopped before are.
     pub(crate) fn is_clean(&self) -> bool {
-        self.failed == 0 && self.cancelled == 0 && self.skipped.is_empty()
+        let given_up = self.session.as_ref().is_some_and(|s| !s.stopped);
+        self.failed == 0 && (self.cancelled == 0 || given_up) && self.skipped.is_empty()
     }
 
     /// Slot time that one task is expected to take, microseconds.

@@ -14,6 +14,8 @@ use crate::model::{
 };
 use crate::protocol::{Control, Report, WorkItem};
 
+mod sessions;
+
 fn stage(name: &str, input: InputSpec) -> StageSpec {
     StageSpec {
         name: name.into(),

@@ -5,13 +5,17 @@
 //! is said in a transaction that fails once another leader has entered its own.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tidemill_base::{Error, Result};
 use tidemill_blocks::table::{Condition, MAX_TRANSACTION, Write};
 
 use super::Shared;
-use crate::protocol::{Control, decode, encode, keys};
+use crate::protocol::{Control, HandBack, Recall, decode, encode, keys};
 use crate::reactor::Core;
+
+/// What was asked of a worker and not heard is of no use after so long.
+const ASKED_FOR: Duration = Duration::from_secs(60);
 
 /// A leader's entry in the control table.
 #[derive(Debug)]
@@ -50,6 +54,26 @@ impl ControlFence {
         Ok(())
     }
 
+    /// Asks workers to hand back what they will not start soon. `Conflict` when somebody else leads.
+    pub(super) async fn ask_back(&self, shared: &Shared, wanted: &[(String, HandBack)]) -> Result<()> {
+        for chunk in wanted.chunks(MAX_TRANSACTION - 1) {
+            let mut writes = vec![Write::check(keys::control_leader(), Condition::Version(self.version))];
+            for (worker, back) in chunk {
+                let put = Write::put(keys::control_hand_back(worker), encode(back)?, Condition::Any);
+                writes.push(put.expiring(back.at + ASKED_FOR));
+            }
+            shared.blocks.table.transact(keys::CONTROL_TABLE, writes).await?;
+        }
+        Ok(())
+    }
+
+    /// Says which tasks of a session are to be let go of. `Conflict` when somebody else leads.
+    pub(super) async fn recall(&self, shared: &Shared, job: &str, recall: Recall) -> Result<()> {
+        let fence = Write::check(keys::control_leader(), Condition::Version(self.version));
+        let said = Write::put(keys::control_tasks(job), encode(&recall.fitting())?, Condition::Any);
+        shared.blocks.table.transact(keys::CONTROL_TABLE, vec![fence, said]).await.map(drop)
+    }
+
     /// Brings what workers are told of jobs in line with what is wanted: the leader before may have died before it said so.
     pub(super) async fn recover(&self, shared: &Shared, core: &Core) -> Result<()> {
         let jobs: Vec<(&str, Control)> = core.jobs.iter().map(|(id, job)| (id.as_str(), Control::from(job.wanted))).collect();
@@ -64,6 +88,9 @@ impl ControlFence {
                 }
             }
             self.say(shared, unsaid).await?;
+        }
+        for job in core.recalled_jobs() {
+            self.recall(shared, &job, core.recall_of(&job)).await?;
         }
         Ok(())
     }

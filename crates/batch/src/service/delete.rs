@@ -22,7 +22,7 @@ use tidemill_blocks::table::{Condition, Range, Write};
 
 use super::lead::{Leader, News};
 use super::{LEASE, Manager, Shared};
-use crate::model::{InputSpec, JobSpec, StageSpec};
+use crate::model::{InputSpec, JobSpec, RunSpec, StageSpec};
 use crate::protocol::keys;
 
 /// Dead letters are moved here to be dropped, since a queue drops all or nothing.
@@ -73,7 +73,7 @@ impl Manager {
             )));
         }
         shared.blocks.ledger.transact(vec![insert(job, user, shared)]).await?;
-        shared.nudge.notify_one();
+        shared.nudge_to_look();
         Ok(())
     }
 
@@ -172,7 +172,16 @@ async fn begin(leader: &Leader<'_>, job: &str) -> Result<Option<Remains>> {
     let text = serde_json::to_string(&remains).map_err(|e| Error::internal("encode a deletion").with_source(e))?;
     let begun = Statement::new("UPDATE batch_deletions SET begun = 1, remains = $2 WHERE job = $1", vec![job.into(), text.into()]);
     let mut ledger = vec![guard, begun];
-    for table in ["batch_segments", "batch_ranges", "batch_exceptions", "batch_commands", "batch_stages", "batch_sweeps"] {
+    for table in [
+        "batch_submissions",
+        "batch_completions",
+        "batch_segments",
+        "batch_ranges",
+        "batch_exceptions",
+        "batch_commands",
+        "batch_stages",
+        "batch_sweeps",
+    ] {
         ledger.push(Statement::new(format!("DELETE FROM {table} WHERE job = $1"), vec![job.into()]));
     }
     ledger.push(Statement::new("DELETE FROM batch_jobs WHERE id = $1", vec![job.into()]));
@@ -206,11 +215,14 @@ async fn remains(shared: &Shared, job: &str) -> Result<Remains> {
 
 /// The uploads (`uploads/ID`) that a stage reads.
 fn uploads_of(stage: &StageSpec) -> Vec<String> {
-    let names = match &stage.input {
+    let mut names = match &stage.input {
         InputSpec::Objects { patterns, .. } | InputSpec::Parts { patterns, .. } => patterns.clone(),
         InputSpec::Lines { object, .. } => vec![object.clone()],
-        InputSpec::Array { .. } | InputSpec::Stage { .. } => Vec::new(),
+        InputSpec::Array { .. } | InputSpec::Submitted { .. } | InputSpec::Stage { .. } => Vec::new(),
     };
+    if let RunSpec::Engine(engine) = &stage.run {
+        names.extend(engine.objects().cloned());
+    }
     let folder = |name: &String| {
         let mut segments = name.split('/');
         let (bucket, id, rest) = (segments.next()?, segments.next()?, segments.next());
@@ -223,11 +235,12 @@ fn uploads_of(stage: &StageSpec) -> Vec<String> {
 async fn purge(shared: &Shared, fence: u64, job: &str, remains: &Remains) -> Result<()> {
     for (stage, ranges) in (0_u32..).zip(&remains.ranges) {
         clear(shared, &keys::output_partition(job, stage)).await?;
+        clear(shared, &keys::result_partition(job, stage)).await?;
         for range in 0..*ranges {
             clear(shared, &keys::report_partition(job, stage, range)).await?;
         }
     }
-    let control = vec![Write::delete(keys::control_job(job), Condition::Any)];
+    let control = [keys::control_job(job), keys::control_tasks(job)].map(|key| Write::delete(key, Condition::Any)).to_vec();
     shared.blocks.table.write_many(keys::CONTROL_TABLE, control).await?;
     bury(shared, job).await?;
     let folders = remains.uploads.iter().map(|u| Path::from(u.as_str())).chain([keys::job_prefix(job)]);

@@ -70,10 +70,13 @@ fn named(stage: &StageSpec) -> Vec<String> {
     let mut out = match &stage.input {
         InputSpec::Objects { patterns, .. } | InputSpec::Parts { patterns, .. } => patterns.clone(),
         InputSpec::Lines { object, .. } => vec![object.clone()],
-        InputSpec::Array { .. } | InputSpec::Stage { .. } => Vec::new(),
+        InputSpec::Array { .. } | InputSpec::Submitted { .. } | InputSpec::Stage { .. } => Vec::new(),
     };
     if let RunSpec::Container(container) = &stage.run {
         out.push(container.image.clone());
+    }
+    if let RunSpec::Engine(engine) = &stage.run {
+        out.extend(engine.objects().cloned());
     }
     out
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidemill_base::{Error, ErrorKind, Result, Timestamp};
+use tidemill_blocks::ledger::Statement;
 use tidemill_blocks::queue::{Delivery, NewMessage, Receipt, Receive};
 use tidemill_blocks::schedule;
 use tidemill_blocks::table::{Range, sort_u64, unsort_u64};
@@ -13,9 +15,11 @@ use tidemill_runtime::{Kind, Shutdown, Tasks};
 use tokio::sync::mpsc;
 
 use super::control::ControlFence;
+use super::hand_back::HandBacks;
+use super::meter::Meter;
 use super::{LEASE, Shared, delete, open, recover, revoke, segments, submit, sweep, workers};
 use crate::protocol::{Control, Done, Report, WorkItem, decode, encode, keys};
-use crate::reactor::{Core, StageEntry};
+use crate::reactor::{CANCELLED, Core, StageEntry};
 use crate::store::{self, Command};
 
 /// How long the leader sleeps when nothing happens.
@@ -24,6 +28,8 @@ const WORKERS_EVERY: Duration = Duration::from_millis(500);
 const REVOKE_EVERY: Duration = Duration::from_millis(300);
 const AUDIT_EVERY: Duration = Duration::from_secs(5);
 const CRON_EVERY: Duration = Duration::from_secs(1);
+const SEEN_EVERY: Duration = Duration::from_secs(1);
+const ENGINES_EVERY: Duration = Duration::from_secs(5);
 /// What could not be read is read again after so long.
 const PUT_OFF: Duration = Duration::from_secs(1);
 /// Work messages in one call.
@@ -58,6 +64,7 @@ pub(super) struct Leader<'a> {
     tasks: &'a Tasks,
     pub fence: u64,
     control: ControlFence,
+    hand_backs: HandBacks,
     pub core: Core,
     /// The job that is being deleted.
     pub deleting: Option<String>,
@@ -66,8 +73,11 @@ pub(super) struct Leader<'a> {
     unsent: Vec<(String, WorkItem)>,
     /// Deliveries that are dealt with once the effects are written: queue and receipt.
     pub to_acknowledge: Vec<(String, Receipt)>,
+    /// Results that belong to what was folded in this round, as they were overheard.
+    pub pages: BTreeMap<(String, u32, u64, u64), Bytes>,
     news: mpsc::UnboundedSender<News>,
     due: BTreeMap<&'static str, Timestamp>,
+    meter: Meter,
 }
 
 /// Leads until the lease is lost, an error leaves a doubt, or draining is asked for.
@@ -87,14 +97,17 @@ pub(super) async fn lead(shared: &Arc<Shared>, tasks: &Tasks, shutdown: &Shutdow
         tasks,
         fence,
         control,
+        hand_backs: HandBacks::default(),
         core,
         deleting: None,
         sweeps: sweep::Sweeps::load(shared).await?,
         renewed,
         unsent: Vec::new(),
         to_acknowledge: Vec::new(),
+        pages: BTreeMap::new(),
         news,
         due: BTreeMap::new(),
+        meter: Meter::default(),
     };
     leader.unsent = recover::unsent(shared, &leader.core).await?;
     let (tx, mut done) = mpsc::channel(4);
@@ -102,9 +115,11 @@ pub(super) async fn lead(shared: &Arc<Shared>, tasks: &Tasks, shutdown: &Shutdow
     tasks.spawn("batch-completions", Kind::Request, async move { pull_done(&puller, &tx, &pull_shutdown).await });
     // Reports that came in while nobody led.
     leader.audit(true).await?;
+    shared.direct.open();
     let mut deliveries: Vec<Delivery> = Vec::new();
     while shutdown.phase().is_running() {
         leader.renew().await?;
+        leader.fold_overheard().await?;
         leader.fold(std::mem::take(&mut deliveries)).await?;
         leader.step().await?;
         leader.acknowledge().await;
@@ -205,7 +220,12 @@ impl Leader<'_> {
 
     /// One round: commands, workers, time, effects.
     async fn step(&mut self) -> Result<()> {
-        let commands = store::commands(self.shared.blocks.ledger.as_ref()).await?;
+        // Another manager's commands are not heard of.
+        let commands = if self.is_due("commands", IDLE) | self.shared.commanded.swap(false, Ordering::AcqRel) {
+            store::commands(self.shared.blocks.ledger.as_ref()).await?
+        } else {
+            Vec::new()
+        };
         for row in &commands {
             self.carry_out(&row.job, &row.command).await?;
         }
@@ -216,20 +236,34 @@ impl Leader<'_> {
                 self.shared.ensure_class(&worker.class).await?;
             }
             self.core.on_workers(workers::capacity(&workers));
+            Meter::states(&self.core);
+            let wanted = self.hand_backs.wanted(&workers, self.now());
+            self.control.ask_back(self.shared, &wanted).await?;
+        }
+        if self.core.listens() && self.is_due("seen", SEEN_EVERY) {
+            for (session, at) in store::sessions::seen(self.shared.blocks.ledger.as_ref()).await? {
+                self.core.on_seen(&session, at);
+            }
         }
         if self.is_due("audit", AUDIT_EVERY) {
             self.audit(false).await?;
         }
         if self.is_due("revoke", REVOKE_EVERY) {
             revoke::cancelled(self).await?;
+            revoke::unwanted(self).await?;
             revoke::lost(self).await?;
+        }
+        if self.is_due("engines", ENGINES_EVERY) {
+            self.meter.engines(&workers::live_engines(self.shared.blocks.table.as_ref(), self.now()).await?);
         }
         if self.is_due("cron", CRON_EVERY) {
             super::cron::fire(self).await?;
         }
+        let mut taken = self.take_in().await?;
         let now = self.now();
         self.core.tick(now);
-        self.apply(commands.iter().map(|c| c.id.as_str())).await?;
+        self.apply(commands.iter().map(|c| c.id.as_str()), std::mem::take(&mut taken.statements)).await?;
+        taken.answer();
         segments::flush(self.shared, self.fence, false).await?;
         sweep::round(self);
         delete::round(self).await
@@ -245,6 +279,17 @@ impl Leader<'_> {
             Command::Want(wanted) => self.core.on_wanted(job, *wanted, now),
             Command::Priority(priority) => self.core.on_priority(job, *priority),
             Command::Retry(only) => self.core.on_retry(job, only.as_deref(), now),
+            Command::Submitted { first, count, needy } => {
+                self.shared.direct.met(job, *first);
+                let needs = if *needy { self.shared.needs(job, *first, *count).await? } else { Vec::new() };
+                self.core.on_submitted(job, *first, *count, needs, now);
+            }
+            Command::Close => {
+                // What was taken in before it was closed may not have been heard of yet.
+                let (_, expected) = store::sessions::next_submission(self.shared.blocks.ledger.as_ref(), job).await?;
+                self.core.on_closed(job, expected, now);
+            }
+            Command::CancelTasks { tasks, running } => self.core.on_cancelled_tasks(job, tasks, *running, CANCELLED, now),
         }
         Ok(())
     }
@@ -274,10 +319,17 @@ impl Leader<'_> {
     pub(super) async fn fold_range(&mut self, job: &str, stage: u32, range: u64) -> Result<()> {
         let Some(folded) = self.core.folded_seq(job, stage, range) else { return Ok(()) };
         for (seq, report) in read_reports(self.shared, job, stage, range, folded).await? {
-            let now = self.now();
-            self.core.on_report(job, stage, range, seq, &report, now);
+            self.on_report(job, stage, range, seq, &report);
         }
         Ok(())
+    }
+
+    pub(super) fn on_report(&mut self, job: &str, stage: u32, range: u64, seq: u64, report: &Report) {
+        let now = self.now();
+        if let Some(released) = self.core.released_at(job, stage, range) {
+            Meter::reported(report, released, now);
+        }
+        self.core.on_report(job, stage, range, seq, report, now);
     }
 
     /// Looks at ranges that have been out for a while, in case the word of their report was lost.
@@ -308,35 +360,60 @@ impl Leader<'_> {
     }
 
     /// Writes and sends what the reactor wants.
-    async fn apply(&mut self, carried_out: impl Iterator<Item = &str>) -> Result<()> {
+    async fn apply(&mut self, carried_out: impl Iterator<Item = &str>, mut taken_in: Vec<Statement>) -> Result<()> {
+        self.meter.before(&self.core);
         let mut fx = self.core.take_effects()?;
+        self.meter.effects(&fx);
         // Before the ledger: whoever dies in between folds the same report again and sends the letter twice; the other way round it
         // would never be sent.
         self.send_dead(&fx.dead).await?;
         let mut ledger: Vec<_> = carried_out.map(store::command_delete).collect();
+        ledger.append(&mut taken_in);
         ledger.append(&mut fx.ledger);
         let now = self.now();
+        for completion in &fx.completions {
+            ledger.push(store::sessions::completion_insert(completion, now)?);
+        }
+        for session in &fx.closings {
+            // As if somebody had closed it: what is submitted at this moment is either in before, or refused.
+            ledger.push(store::sessions::close(session));
+            ledger.push(store::command_insert(&self.shared.env.id("c"), session, &Command::Close, LEASE, now)?);
+            self.shared.nudge_to_look();
+        }
         ledger.extend(fx.finished_jobs.iter().map(|(job, _)| self.sweeps.job_ended(job, now)));
+        self.tell_early(&fx.completions);
         if !ledger.is_empty() {
             ledger.insert(0, schedule::fenced(LEASE, &self.shared.holder, self.fence));
             self.shared.blocks.ledger.transact(ledger).await?;
         }
         let changed = !fx.is_empty() || !fx.sends.is_empty();
+        let delivered = !fx.completions.is_empty();
+        self.keep_tails(std::mem::take(&mut fx.completions));
         self.shared.live.add(std::mem::take(&mut fx.columns), std::mem::take(&mut fx.finished_ranges), self.now());
+        for (job, state) in &fx.finished_jobs {
+            tracing::info!(job, state = state.as_str(), "job ended");
+            self.shared.live.job_ended(job);
+            self.shared.sessions.forget(job);
+            self.shared.direct.forget(job);
+            self.shared.tails.forget(job);
+        }
+        if delivered {
+            // Whoever waits for results need not wait until others have their work.
+            self.shared.mark_changed();
+        }
         self.unsent.append(&mut fx.sends);
         self.send_work().await;
         self.send_control(&fx.control).await?;
+        for session in &fx.recalls {
+            self.control.recall(self.shared, session, self.core.recall_of(session)).await?;
+        }
         for (job, stage) in fx.open {
             self.side_task(open::open(Arc::clone(self.shared), job, stage));
         }
         for job in fx.cut {
             self.side_task(submit::cut_later(Arc::clone(self.shared), job));
         }
-        for (job, state) in fx.finished_jobs {
-            tracing::info!(job, state = state.as_str(), "job ended");
-            self.shared.live.job_ended(&job);
-        }
-        if changed {
+        if changed && !delivered {
             self.shared.mark_changed();
         }
         Ok(())
@@ -374,8 +451,14 @@ impl Leader<'_> {
 
     async fn send_chunk(&self, class: &str, items: &[WorkItem]) -> Result<()> {
         self.shared.ensure_class(class).await?;
-        let messages: Result<Vec<_>> = items.iter().map(|i| encode(i).map(NewMessage::now)).collect();
-        self.shared.blocks.queue.send(&keys::work_queue(class), messages?).await.map(drop)
+        let mut messages = Vec::with_capacity(items.len());
+        for item in items {
+            let session =
+                self.core.jobs.get(&item.job).and_then(|j| j.stages.get(item.stage as usize)).is_some_and(|s| s.session.is_some());
+            let pieces = if session { self.shared.pieces(item).await? } else { Vec::new() };
+            messages.push(NewMessage::now(encode(&WorkItem { pieces, ..item.clone() })?));
+        }
+        self.shared.blocks.queue.send(&keys::work_queue(class), messages).await.map(drop)
     }
 
     async fn send_control(&self, wishes: &[(String, Control)]) -> Result<()> {

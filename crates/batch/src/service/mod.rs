@@ -12,22 +12,30 @@
 mod control;
 mod cron;
 mod delete;
+mod direct;
 mod grants;
+mod hand_back;
 mod inputs;
 mod interim;
 mod lead;
+mod lifecycle;
 mod live;
+mod meter;
 mod needs;
 mod open;
+mod overhear;
 mod recover;
 mod revoke;
 mod segments;
+mod session;
 mod submit;
 mod sweep;
+mod tail;
 mod wishes;
 mod workers;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,13 +48,15 @@ use tidemill_blocks::schedule::{self, Schedule};
 use tidemill_runtime::{Kind, Shutdown, Tasks};
 use tokio::sync::{Notify, watch};
 
-pub use crate::reactor::{LiveBatch, ReactorSettings};
+pub use crate::reactor::{Cancelled, DeadResult, LiveBatch, ReactorSettings};
 pub use delete::Deletion;
 pub use grants::{CREDENTIAL_WAIT, FencedGrants};
 pub use inputs::OpenInputs;
+pub use lifecycle::GivenUp;
 pub use needs::Needs;
+pub use session::{Accepted, Delivered, read_needed};
 pub use submit::{Submit, Submitted};
-pub use workers::{SILENT_AFTER, live_workers};
+pub use workers::{SILENT_AFTER, live_engines, live_workers};
 
 use crate::store;
 
@@ -119,6 +129,13 @@ pub(crate) struct Shared {
     /// Counts changes to any job, for those who watch.
     pub changed: watch::Sender<u64>,
     pub live: live::LiveColumns,
+    sessions: session::Sessions,
+    direct: direct::Direct,
+    overheard: overhear::Reports,
+    tails: tail::Tails,
+    /// There may be commands that the leader has not looked for.
+    commanded: AtomicBool,
+    heard: lifecycle::Heard,
     classes: Mutex<BTreeSet<String>>,
 }
 
@@ -140,6 +157,12 @@ impl Manager {
             nudge: Notify::new(),
             changed: watch::Sender::new(0),
             live: live::LiveColumns::default(),
+            sessions: session::Sessions::default(),
+            direct: direct::Direct::default(),
+            overheard: overhear::Reports::default(),
+            tails: tail::Tails::default(),
+            commanded: AtomicBool::new(false),
+            heard: lifecycle::Heard::default(),
             classes: Mutex::default(),
             blocks,
             env,
@@ -198,6 +221,12 @@ impl Shared {
         self.classes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
+    /// Wakes the leader to look for commands. One that leads elsewhere looks now and then.
+    pub(crate) fn nudge_to_look(&self) {
+        self.commanded.store(true, Ordering::Release);
+        self.nudge.notify_one();
+    }
+
     pub(crate) fn mark_changed(&self) {
         self.changed.send_modify(|n| *n += 1);
     }
@@ -221,6 +250,10 @@ async fn lead_when_possible(shared: &Arc<Shared>, tasks: &Tasks, shutdown: &Shut
                 tracing::info!(fence, "leading the batch system");
                 let outcome = lead::lead(shared, tasks, shutdown, fence).await;
                 shared.live.let_go();
+                shared.direct.close();
+                shared.overheard.close();
+                shared.tails.close();
+                shared.sessions.forget_all();
                 if let Err(e) = outcome {
                     tracing::warn!(error = %e.chain(), "leadership interrupted, reading the state back");
                 }

@@ -25,16 +25,24 @@ impl Needs {
     /// What all classes share.
     pub(super) fn shared() -> Self {
         let plain = |name: &str| (name.to_owned(), QueueSettings::default());
+        // A leader that has just begun looks at the reports of everything that is out.
+        let done = QueueSettings { recoverable: true, ..QueueSettings::default() };
         Self {
             tables: vec![keys::STATE_TABLE, keys::WORKER_TABLE, keys::CONTROL_TABLE],
-            queues: vec![plain(keys::DONE_QUEUE), plain(keys::DEAD_QUEUE)],
+            queues: vec![(keys::DONE_QUEUE.to_owned(), done), plain(keys::DEAD_QUEUE)],
         }
     }
 
     /// What one class needs of its own.
     pub(super) fn queues_of(class: &str, max_receives: u32) -> [(String, QueueSettings); 2] {
         let lost = keys::work_dead_queue(class);
-        let settings = QueueSettings { max_receives: Some(max_receives), dead_letter: Some(lost.clone()), ..QueueSettings::default() };
+        // It sends again what the ledger has as released and nobody has claimed.
+        let settings = QueueSettings {
+            max_receives: Some(max_receives),
+            dead_letter: Some(lost.clone()),
+            recoverable: true,
+            ..QueueSettings::default()
+        };
         [(lost, QueueSettings::default()), (keys::work_queue(class), settings)]
     }
 }

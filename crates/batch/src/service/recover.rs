@@ -22,6 +22,7 @@ pub(super) async fn core(shared: &Shared) -> Result<Core> {
     let ledger = shared.blocks.ledger.as_ref();
     for (id, entry) in store::load(ledger, None).await? {
         core.on_job(&id, entry);
+        shared.read_needs(&mut core, &id).await?;
     }
     let waiting: Vec<String> = core.jobs.iter().filter(|(_, j)| !j.unmet.is_empty()).map(|(id, _)| id.clone()).collect();
     for id in waiting {
@@ -38,6 +39,7 @@ pub(super) async fn core(shared: &Shared) -> Result<Core> {
 pub(super) async fn adopt(shared: &Shared, core: &mut Core, job: &str) -> Result<()> {
     for (id, entry) in store::load(shared.blocks.ledger.as_ref(), Some(job)).await? {
         core.on_job(&id, entry);
+        shared.read_needs(core, &id).await?;
         resolve_dependencies(shared, core, &id).await?;
     }
     Ok(())
@@ -77,7 +79,10 @@ pub(super) async fn unsent(shared: &Shared, core: &Core) -> Result<Vec<(String, 
                 for ((_, _, range), fence) in chunk.iter().zip(fences(shared, chunk).await?) {
                     let (None, Some(r)) = (fence, s.outstanding.get(range)) else { continue };
                     let (start, len, attempt, released_at) = (r.start, r.len, r.attempt, r.released_at);
-                    out.push((job.class.clone(), WorkItem { job: id.clone(), stage, range: *range, start, len, attempt, released_at }));
+                    let needs = s.session.as_ref().map(|session| session.needs_of(start, len)).unwrap_or_default();
+                    let (job_id, pieces) = (id.clone(), Vec::new());
+                    let item = WorkItem { job: job_id, stage, range: *range, start, len, attempt, released_at, pieces, needs };
+                    out.push((job.class.clone(), item));
                 }
             }
         }

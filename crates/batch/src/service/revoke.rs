@@ -29,6 +29,18 @@ pub(super) async fn cancelled(leader: &mut Leader<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Ends the ranges of sessions of which nothing is wanted any more, that no live worker holds.
+pub(super) async fn unwanted(leader: &mut Leader<'_>) -> Result<()> {
+    for (job, stage, range) in leader.core.unwanted_ranges() {
+        if take_over(leader.shared, &job, stage, range).await? {
+            leader.fold_range(&job, stage, range).await?;
+            let now = leader.shared.env.now();
+            leader.core.on_range_revoked(&job, stage, range, false, now);
+        }
+    }
+    Ok(())
+}
+
 /// Takes apart the ranges that were delivered too often without being finished.
 pub(super) async fn lost(leader: &mut Leader<'_>) -> Result<()> {
     for class in leader.shared.known_classes() {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use tidemill_base::{Error, ErrorKind, Result, RunSet};
+use tidemill_base::{Error, ErrorKind, Result, RunSet, Timestamp};
 use tidemill_blocks::fleet::Offers;
 
 use super::lead::News;
 use super::{Manager, Shared, workers};
 use crate::cut::{self, Cutting, Limits, StageDefinition, UpstreamInfo};
 use crate::model::{ChainMode, InputSpec, JobSpec, StageState};
-use crate::reactor::{StageEntry, upstream_of};
+use crate::reactor::{SessionRow, SessionState, StageEntry, upstream_of};
 use crate::spec;
 use crate::store::{self, NewJob};
 
@@ -80,7 +80,7 @@ impl Shared {
             }
             Err(e) => return Err(e),
         }
-        self.nudge.notify_one();
+        self.nudge_to_look();
         Ok(Submitted { id, existing: false, tasks })
     }
 
@@ -151,6 +151,10 @@ fn entry_of(definition: &StageDefinition) -> StageEntry {
     match &definition.spec.input {
         InputSpec::Stage { mode: ChainMode::Stream, .. } => StageEntry::new(StageState::Open, total, RunSet::new()),
         InputSpec::Stage { .. } => StageEntry::new(StageState::Blocked, total, RunSet::new()),
+        InputSpec::Submitted { .. } => {
+            let session = SessionState::new(SessionRow { open: true, ..SessionRow::default() }, Timestamp::ZERO);
+            StageEntry { session: Some(Box::new(session)), ..StageEntry::new(StageState::Open, 0, RunSet::new()) }
+        }
         _ => StageEntry::new(StageState::Open, total, RunSet::from_run(0, total)),
     }
 }

@@ -13,12 +13,13 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use tidemill_base::{ErrorKind, Result, Timestamp};
 use tidemill_blocks::ledger::Statement;
+use tidemill_blocks::table::Range;
 use tidemill_blocks::{objects, schedule};
 
 use super::lead::{Leader, News};
 use super::open::pages;
 use super::{LEASE, Shared, interim, recover};
-use crate::protocol::keys;
+use crate::protocol::{ResultPage, decode, keys};
 
 /// Jobs that are swept at the same time.
 const AT_ONCE: usize = 4;
@@ -141,7 +142,8 @@ async fn losers(shared: &Shared, job: &str) -> Result<()> {
         }
         let ended = ended_claims(shared, job, stage, &listed.common_prefixes).await?;
         // After the fences: what was reported before a claim ended is seen here.
-        let kept = reported(shared, job, stage).await?;
+        let mut kept = reported(shared, job, stage).await?;
+        kept.extend(with_results(shared, job, stage, &ended).await?);
         for folder in ended.into_iter().filter(|f| f.filename().is_some_and(|name| !kept.contains(name))) {
             remove(store, &folder, |_| true).await?;
         }
@@ -162,7 +164,8 @@ async fn ended_claims(shared: &Shared, job: &str, stage: u32, folders: &[Path]) 
     for chunk in claims.chunks(100) {
         let ranges: Vec<_> = chunk.iter().map(|(_, range, _)| (job.to_owned(), stage, *range)).collect();
         for ((folder, _, epoch), fence) in chunk.iter().zip(recover::fences(shared, &ranges).await?) {
-            if fence.is_none_or(|f| f.finished || f.epoch > *epoch) {
+            // Without a fence the range has been begun, and what it wrote may be reported in the next moment: see decision 0009.
+            if fence.is_some_and(|f| f.finished || f.epoch > *epoch) {
                 ended.push((*folder).clone());
             }
         }
@@ -172,6 +175,28 @@ async fn ended_claims(shared: &Shared, job: &str, stage: u32, folders: &[Path]) 
 
 async fn reported(shared: &Shared, job: &str, stage: u32) -> Result<BTreeSet<String>> {
     pages(shared, job, stage).map_ok(|page| format!("{}-{}", page.range, page.epoch)).try_collect().await
+}
+
+/// Those folders of claims that hold results of a session: pages of results name objects as pages of outputs do. Only the ranges that have a
+/// folder are asked for, since small results are in the pages themselves and may be many.
+async fn with_results(shared: &Shared, job: &str, stage: u32, folders: &[Path]) -> Result<BTreeSet<String>> {
+    let mut kept = BTreeSet::new();
+    for folder in folders {
+        let Some((range, epoch)) = folder.filename().and_then(|name| name.split_once('-')) else { continue };
+        let (Ok(range), Ok(epoch)) = (range.parse::<u64>(), epoch.parse::<u64>()) else { continue };
+        let (from, until) = (range.to_be_bytes().to_vec(), range.saturating_add(1).to_be_bytes().to_vec());
+        let mut next = Some(Range::all(keys::result_partition(job, stage), 50).from(from).until(until));
+        while let Some(asked) = next {
+            let page = shared.blocks.table.range(keys::STATE_TABLE, asked).await?;
+            for item in page.items {
+                if decode::<ResultPage>("results", &item.value)?.epoch == epoch {
+                    kept.insert(format!("{range}-{epoch}"));
+                }
+            }
+            next = page.next;
+        }
+    }
+    Ok(kept)
 }
 
 /// Removes those objects of a folder of which `goes` says so.

@@ -38,19 +38,24 @@ impl Manager {
         self.carried_out(&command).await
     }
 
-    /// Tries tasks again that failed for good: all, or those named by `(stage, task)`. Returns how many there are. `Conflict` when the
-    /// job was cancelled.
+    /// Tries tasks again that failed for good: all, or those named by `(stage, task)`. Returns how many there are; of a session that may be
+    /// none. `Conflict` when the job was cancelled, or a session stopped by its budget.
     pub async fn retry(&self, job: &str, only: Option<Vec<(u32, u64)>>, user: &str) -> Result<u64> {
         let state = self.state_of(job).await?;
         if matches!(state, JobState::Cancelled | JobState::Cancelling) {
             return Err(Error::conflict(format!("job {job} was cancelled; submit it anew")));
         }
+        let session = self.is_retryable_session(job).await?;
         let sql = "SELECT stage, task FROM batch_exceptions WHERE job = $1 AND state = 'dead'";
         let rows = self.shared().blocks.ledger.query(sql, vec![job.into()]).await?;
         let mut count = 0;
         for row in &rows {
             let at = (store::rows::narrow(row.uint(0)?), row.uint(1)?);
             count += u64::from(only.as_ref().is_none_or(|o| o.contains(&at)));
+        }
+        if count == 0 && session {
+            // Somebody has asked before, or they have succeeded since.
+            return Ok(0);
         }
         if count == 0 {
             return Err(Error::not_found(format!("job {job} has no such failed task; `tidemill batch show {job}` lists them")));
@@ -63,13 +68,18 @@ impl Manager {
     /// Waits until the leader has carried a command out. Whoever looks at the job next must not find it as it was before; a leader that
     /// does not come in time carries it out later all the same.
     async fn carried_out(&self, command: &str) -> Result<()> {
+        self.is_carried_out(command).await.map(drop)
+    }
+
+    /// As [`Manager::carried_out`], and says whether it was.
+    pub(super) async fn is_carried_out(&self, command: &str) -> Result<bool> {
         let (shared, watch) = (self.shared(), Stopwatch::start());
         let mut changes = self.changes();
         while watch.elapsed() < PATIENCE {
             changes.mark_unchanged();
             let rows = shared.blocks.ledger.query("SELECT 1 FROM batch_commands WHERE id = $1", vec![command.into()]).await?;
             if rows.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
             // Another manager may lead, and then nothing is heard of it here.
             tokio::select! {
@@ -78,7 +88,7 @@ impl Manager {
                 () = tidemill_runtime::sleep(LOOK_EVERY) => {}
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Where a job stands.
@@ -91,12 +101,12 @@ impl Manager {
     }
 
     /// Leaves the leader a command, and returns its id.
-    async fn command(&self, job: &str, command: &Command, user: &str) -> Result<String> {
+    pub(super) async fn command(&self, job: &str, command: &Command, user: &str) -> Result<String> {
         let shared = self.shared();
         let id = shared.env.id("c");
         let statement = store::command_insert(&id, job, command, user, shared.env.now())?;
         shared.blocks.ledger.transact(vec![statement]).await?;
-        shared.nudge.notify_one();
+        shared.nudge_to_look();
         Ok(id)
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn uses(stage: &StageSpec) -> BTreeSet<Placeholder> {
         RunSpec::Command { argv, shell: true } => argv.iter().flat_map(|script| shell_variables(script)).collect(),
         RunSpec::Command { argv, shell: false } => in_texts(&mut argv.iter()),
         RunSpec::Container(container) => in_texts(&mut container.argv.iter()),
-        RunSpec::Noop => BTreeSet::new(),
+        RunSpec::Engine(_) | RunSpec::Noop => BTreeSet::new(),
     });
     used
 }

@@ -52,6 +52,7 @@ fn check_input(input: &InputSpec) -> Result<()> {
     };
     let at_least_one = |per_task: u64| if per_task == 0 { Err(invalid("per-task", "is 0; give at least 1")) } else { Ok(()) };
     match input {
+        InputSpec::Submitted { .. } => Ok(()),
         InputSpec::Array { first, last } if last < first => {
             Err(invalid("array", format!("{first}-{last} is empty; write the smaller number first")))
         }
@@ -100,7 +101,7 @@ pub(crate) fn key_regex(key: &str) -> Result<regex::Regex> {
 
 fn check_run(stage: &StageSpec) -> Result<()> {
     let argv = match &stage.run {
-        RunSpec::Noop => return Ok(()),
+        RunSpec::Engine(_) | RunSpec::Noop => return Ok(()),
         RunSpec::Command { argv, .. } => argv,
         RunSpec::Container(c) => {
             if c.image.is_empty() || c.image.chars().any(|ch| ch.is_whitespace() || ch.is_control()) {
@@ -181,6 +182,7 @@ const fn kind(input: &InputSpec) -> &'static str {
         InputSpec::Objects { .. } => "objects",
         InputSpec::Lines { .. } => "lines",
         InputSpec::Parts { .. } => "parts of objects",
+        InputSpec::Submitted { .. } => "submissions",
         InputSpec::Stage { .. } => "this way of taking an earlier stage's outputs",
     }
 }

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemill_base::{Error, Result};
+use tidemill_base::{Error, Result, Timestamp};
 use tidemill_blocks::ledger::{Ledger, Row, Value};
 
 use super::rows::{narrow, stage_state};
+use super::sessions::completions;
 use crate::model::{FailureClass, JobSpec, JobState, Wanted};
 use crate::protocol::decode;
-use crate::reactor::{Exception, JobEntry, Outstanding, StageEntry, Sums};
+use crate::reactor::{Exception, JobEntry, Outstanding, SessionRow, SessionState, StageEntry, Sums};
+
+const COMPLETIONS_AT_ONCE: u64 = 1_000;
 
 /// Reads jobs: those in `ids`, or all that are not final.
 pub(crate) async fn load(ledger: &dyn Ledger, only: Option<&str>) -> Result<BTreeMap<String, JobEntry>> {
@@ -26,6 +29,8 @@ pub(crate) async fn load(ledger: &dyn Ledger, only: Option<&str>) -> Result<BTre
         entry.stages = stages(ledger, &id).await?;
         ranges(ledger, &id, &mut entry.stages).await?;
         exceptions(ledger, &id, &mut entry.stages).await?;
+        results(ledger, &id, &mut entry.stages).await?;
+        activity(ledger, &id, entry.submitted_at, &mut entry.stages).await?;
         jobs.insert(id, entry);
     }
     Ok(jobs)
@@ -57,7 +62,7 @@ fn job(row: &Row) -> Result<JobEntry> {
 
 async fn stages(ledger: &dyn Ledger, job: &str) -> Result<Vec<StageEntry>> {
     let sql = "SELECT state, total, pending, skipped_runs, next_range, succeeded, failed, cancelled, attempts, failed_attempts, wait_us, stage_in_us,
-               run_us, stage_out_us, wasted_us, cpu_us, peak_memory, bytes_in, bytes_out, mean_us, started_us, finished_us
+               run_us, stage_out_us, wasted_us, cpu_us, peak_memory, bytes_in, bytes_out, mean_us, started_us, finished_us, session
                FROM batch_stages WHERE job = $1 ORDER BY stage";
     let rows = ledger.query(sql, vec![Value::from(job)]).await?;
     rows.iter()
@@ -90,9 +95,42 @@ async fn stages(ledger: &dyn Ledger, job: &str) -> Result<Vec<StageEntry>> {
                 outstanding: BTreeMap::new(),
                 exceptions: BTreeMap::new(),
                 opening: false,
+                session: session(r)?,
             })
         })
         .collect()
+}
+
+fn session(row: &Row) -> Result<Option<Box<SessionState>>> {
+    if row.is_null(22) {
+        return Ok(None);
+    }
+    Ok(Some(Box::new(SessionState::new(decode::<SessionRow>("session", row.blob(22)?)?, Timestamp::ZERO))))
+}
+
+/// Where the results of a session are that have been told of.
+async fn results(ledger: &dyn Ledger, job: &str, stages: &mut [StageEntry]) -> Result<()> {
+    let Some(session) = stages.first_mut().and_then(|s| s.session.as_mut()) else { return Ok(()) };
+    let mut after = 0;
+    loop {
+        let page = completions(ledger, job, after, COMPLETIONS_AT_ONCE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.n;
+        page.iter().for_each(|c| session.found(&c.succeeded, c.range, c.seq));
+    }
+}
+
+/// When somebody was last heard of in a session, and when something was last done in it.
+async fn activity(ledger: &dyn Ledger, job: &str, opened: Timestamp, stages: &mut [StageEntry]) -> Result<()> {
+    let Some(session) = stages.first_mut().and_then(|s| s.session.as_mut()) else { return Ok(()) };
+    let sql = "SELECT (SELECT seen_us FROM batch_jobs WHERE id = $1), (SELECT MAX(at_us) FROM batch_submissions WHERE job = $1),
+               (SELECT MAX(at_us) FROM batch_completions WHERE job = $1)";
+    let rows = ledger.query(sql, vec![job.into()]).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let at = |column: usize| Ok::<_, Error>(Timestamp(row.int_opt(column)?.unwrap_or(0)));
+    session.seen = opened.max(at(0)?).max(at(1)?);
+    session.active = session.seen.max(at(2)?);
+    Ok(())
 }
 
 async fn ranges(ledger: &dyn Ledger, job: &str, stages: &mut [StageEntry]) -> Result<()> {

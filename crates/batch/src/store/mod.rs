@@ -3,10 +3,12 @@
 //! Only the leading manager writes stages, ranges and exceptions, each transaction guarded by its leadership fence. Everybody may
 //! insert jobs and commands.
 
+pub mod course;
 mod load;
 pub mod read;
 pub(crate) mod rows;
 mod schema;
+pub(crate) mod sessions;
 
 pub(crate) use load::{load, unflushed};
 pub(crate) use rows::{

@@ -1,16 +1,30 @@
 //! What people ask of the ledger: jobs, stages, failures. Any manager can answer.
 
+use std::collections::BTreeSet;
+
 use tidemill_base::{Error, Result, Timestamp};
 use tidemill_blocks::ledger::{Ledger, Row, Value};
 
 use super::rows::narrow;
 use crate::model::{JobSpec, JobState};
 
+/// Whether a job's tasks were there at its submit, or come in submissions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum JobKind {
+    /// They were.
+    #[default]
+    Job,
+    /// They come.
+    Session,
+}
+
 /// A job's row.
 #[derive(Debug, Clone)]
 pub struct JobRow {
     /// Its id.
     pub id: String,
+    /// Whether it is a session.
+    pub kind: JobKind,
     /// Its name.
     pub name: String,
     /// Whose it is.
@@ -120,6 +134,8 @@ pub struct ExceptionRow {
 /// Which jobs to list, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct JobFilter {
+    /// Jobs or sessions; `None`: both.
+    pub kind: Option<JobKind>,
     /// In this state.
     pub state: Option<JobState>,
     /// Of this user.
@@ -131,7 +147,7 @@ pub struct JobFilter {
 }
 
 const JOB_COLUMNS: &str =
-    "id, name, user_name, class, priority, state, reason, cron_parent, submitted_us, start_after_us, started_us, finished_us";
+    "id, name, user_name, class, priority, state, reason, cron_parent, submitted_us, start_after_us, started_us, finished_us, kind";
 const STAGE_COLUMNS: &str =
     "job, stage, name, state, total, succeeded, failed, cancelled, skipped, retrying, outstanding, attempts, failed_attempts,
     wait_us, stage_in_us, run_us, stage_out_us, wasted_us, cpu_us, peak_memory, bytes_in, bytes_out, mean_us, started_us, finished_us";
@@ -140,8 +156,13 @@ const STAGE_COLUMNS: &str =
 pub async fn jobs(ledger: &dyn Ledger, filter: &JobFilter) -> Result<Vec<JobRow>> {
     let mut params: Vec<Value> = Vec::new();
     let mut wheres = Vec::new();
-    let pairs =
-        [("state =", filter.state.map(|s| s.as_str().to_owned())), ("user_name =", filter.user.clone()), ("id <", filter.after.clone())];
+    let kind = filter.kind.map(|k| if k == JobKind::Session { "session" } else { "job" }.to_owned());
+    let pairs = [
+        ("kind =", kind),
+        ("state =", filter.state.map(|s| s.as_str().to_owned())),
+        ("user_name =", filter.user.clone()),
+        ("id <", filter.after.clone()),
+    ];
     for (test, value) in pairs {
         if let Some(v) = value {
             params.push(v.into());
@@ -160,6 +181,12 @@ pub async fn all_jobs(ledger: &dyn Ledger) -> Result<Vec<JobRow>> {
     rows.iter().map(job_row).collect()
 }
 
+/// The ids of all sessions.
+pub async fn sessions(ledger: &dyn Ledger) -> Result<BTreeSet<String>> {
+    let rows = ledger.query("SELECT id FROM batch_jobs WHERE kind = 'session'", vec![]).await?;
+    rows.iter().map(|r| Ok(r.text(0)?.to_owned())).collect()
+}
+
 /// One job. `NotFound` names it.
 pub async fn job(ledger: &dyn Ledger, id: &str) -> Result<JobRow> {
     let rows = ledger.query(&format!("SELECT {JOB_COLUMNS} FROM batch_jobs WHERE id = $1"), vec![id.into()]).await?;
@@ -175,6 +202,13 @@ pub async fn spec(ledger: &dyn Ledger, id: &str) -> Result<JobSpec> {
     let row =
         rows.first().ok_or_else(|| Error::not_found(format!("there is no job `{id}`; `tidemill batch list` shows those there are")))?;
     serde_json::from_str(row.text(0)?).map_err(|e| Error::corrupt(format!("job {id} does not decode")).with_source(e))
+}
+
+/// Whether a session takes tasks, and how many deliveries there have been.
+pub async fn session(ledger: &dyn Ledger, id: &str) -> Result<(bool, u64)> {
+    let sql = "SELECT closed, (SELECT COALESCE(MAX(n), 0) FROM batch_completions WHERE job = $1) FROM batch_jobs WHERE id = $1";
+    let rows = ledger.query(sql, vec![id.into()]).await?;
+    rows.first().map_or(Ok((false, 0)), |r| Ok((!r.bool(0)?, r.uint(1)?)))
 }
 
 /// The stages of one job, or of all, in order.
@@ -219,6 +253,7 @@ fn job_row(r: &Row) -> Result<JobRow> {
         start_after: r.time(9)?,
         started_at: r.int_opt(10)?.map(Timestamp),
         finished_at: r.int_opt(11)?.map(Timestamp),
+        kind: if r.text(12)? == "session" { JobKind::Session } else { JobKind::Job },
     })
 }
 

@@ -27,8 +27,9 @@ pub(crate) fn insert_job(job: &NewJob<'_>, command_id: &str) -> Result<Vec<State
     let spec = serde_json::to_string(job.spec).map_err(|e| Error::internal("encode job").with_source(e))?;
     let start_after = job.spec.at.unwrap_or(job.submitted_at);
     let mut out = vec![Statement::new(
-        "INSERT INTO batch_jobs (id, name, user_name, class, priority, state, wanted, reason, spec, client_token, cron_parent, submitted_us, start_after_us, cut)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, '', $8, $9, $10, $11, $12, $13)",
+        "INSERT INTO batch_jobs (id, name, user_name, class, priority, state, wanted, reason, spec, client_token, cron_parent, submitted_us, start_after_us, cut, kind,
+          task_limit)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, '', $8, $9, $10, $11, $12, $13, $14, $15)",
         vec![
             job.id.into(),
             job.spec.name.as_str().into(),
@@ -43,13 +44,16 @@ pub(crate) fn insert_job(job: &NewJob<'_>, command_id: &str) -> Result<Vec<State
             job.submitted_at.into(),
             start_after.into(),
             job.cut.into(),
+            if job.spec.is_session() { "session" } else { "job" }.into(),
+            job.spec.terms().and_then(|terms| terms.budget.tasks).into(),
         ],
     )];
     for (stage, (entry, spec)) in (0_u32..).zip(job.stages.iter().zip(&job.spec.stages)) {
         out.push(Statement::new(
             "INSERT INTO batch_stages (job, stage, name, state, total, pending, skipped_runs, next_range, succeeded, failed, cancelled, skipped, retrying,
-             outstanding, attempts, failed_attempts, wait_us, stage_in_us, run_us, stage_out_us, wasted_us, cpu_us, peak_memory, bytes_in, bytes_out, mean_us)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
+             outstanding, attempts, failed_attempts, wait_us, stage_in_us, run_us, stage_out_us, wasted_us, cpu_us, peak_memory, bytes_in, bytes_out, mean_us,
+             session)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, $8)",
             vec![
                 job.id.into(),
                 stage.into(),
@@ -58,6 +62,7 @@ pub(crate) fn insert_job(job: &NewJob<'_>, command_id: &str) -> Result<Vec<State
                 entry.total.into(),
                 encode(&entry.pending)?.into(),
                 encode(&entry.skipped)?.into(),
+                session_column(entry)?,
             ],
         ));
     }
@@ -89,7 +94,7 @@ pub(crate) fn stage_update(job: &str, stage: u32, s: &StageEntry) -> Result<Stat
         "UPDATE batch_stages SET state = $3, total = $4, pending = $5, skipped_runs = $6, next_range = $7, succeeded = $8, failed = $9, cancelled = $10,
          skipped = $11, retrying = $12, outstanding = $13, attempts = $14, failed_attempts = $15, wait_us = $16, stage_in_us = $17, run_us = $18,
          stage_out_us = $19, wasted_us = $20, cpu_us = $21, peak_memory = $22, bytes_in = $23, bytes_out = $24, mean_us = $25, started_us = $26,
-         finished_us = $27 WHERE job = $1 AND stage = $2",
+         finished_us = $27, session = $28 WHERE job = $1 AND stage = $2",
         vec![
             job.into(),
             stage.into(),
@@ -118,8 +123,13 @@ pub(crate) fn stage_update(job: &str, stage: u32, s: &StageEntry) -> Result<Stat
             s.mean_us.into(),
             s.started_at.into(),
             s.finished_at.into(),
+            session_column(s)?,
         ],
     ))
+}
+
+fn session_column(s: &StageEntry) -> Result<Value> {
+    Ok(s.session.as_ref().map(|session| encode(&session.row())).transpose()?.into())
 }
 
 pub(crate) fn range_insert(job: &str, stage: u32, id: u64, r: &Outstanding) -> Result<Statement> {
@@ -219,6 +229,12 @@ pub(crate) enum Command {
     Priority(i32),
     /// Try failed tasks again: all of the job's, or the given `(stage, task)`.
     Retry(Option<Vec<(u32, u64)>>),
+    /// So many tasks from `first` on were submitted; `needy`: some of them need the results of others.
+    Submitted { first: u64, count: u64, needy: bool },
+    /// Nothing more will be submitted.
+    Close,
+    /// Give up tasks of a session, runs of them; `running`: those as well that have begun.
+    CancelTasks { tasks: Vec<(u64, u64)>, running: bool },
 }
 
 #[derive(Debug, Clone)]
@@ -235,6 +251,9 @@ pub(crate) fn command_insert(id: &str, job: &str, command: &Command, user: &str,
         Command::Want(w) => w.as_str(),
         Command::Priority(_) => "priority",
         Command::Retry(_) => "retry",
+        Command::Submitted { .. } => "submitted",
+        Command::Close => "close",
+        Command::CancelTasks { .. } => "cancel_tasks",
     };
     Ok(Statement::new(
         "INSERT INTO batch_commands (id, job, kind, body, by_user, at_us) VALUES ($1, $2, $3, $4, $5, $6)",

@@ -3,7 +3,7 @@
 use tidemill_blocks::ledger::Migration;
 
 /// Batch's tables, in the order of their making.
-pub const MIGRATIONS: &[Migration] = &[JOBS, DELETIONS, SWEEPS];
+pub const MIGRATIONS: &[Migration] = &[JOBS, DELETIONS, SWEEPS, SESSIONS, TERMS];
 
 const JOBS: Migration = Migration {
     name: "batch-001-jobs",
@@ -50,4 +50,28 @@ const SWEEPS: Migration = Migration {
     name: "batch-003-sweeps",
     sql: "
 CREATE TABLE batch_sweeps (job TEXT PRIMARY KEY, ended_us BIGINT NOT NULL, due_us BIGINT NOT NULL, again BIGINT NOT NULL)",
+};
+
+const SESSIONS: Migration = Migration {
+    name: "batch-004-sessions",
+    sql: "
+ALTER TABLE batch_jobs ADD COLUMN kind TEXT NOT NULL DEFAULT 'job';
+ALTER TABLE batch_jobs ADD COLUMN closed BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE batch_stages ADD COLUMN session BYTEA;
+CREATE TABLE batch_submissions (
+    job TEXT NOT NULL, n BIGINT NOT NULL, first_task BIGINT NOT NULL, task_count BIGINT NOT NULL, needy BIGINT NOT NULL, token TEXT NOT NULL,
+    body BYTEA, object TEXT, bytes BIGINT NOT NULL, at_us BIGINT NOT NULL, PRIMARY KEY (job, n));
+CREATE UNIQUE INDEX batch_submissions_first ON batch_submissions (job, first_task);
+CREATE UNIQUE INDEX batch_submissions_token ON batch_submissions (job, token);
+CREATE TABLE batch_completions (
+    job TEXT NOT NULL, n BIGINT NOT NULL, stage BIGINT NOT NULL, range_id BIGINT NOT NULL, seq BIGINT NOT NULL, succeeded BYTEA NOT NULL,
+    dead BYTEA NOT NULL, at_us BIGINT NOT NULL, PRIMARY KEY (job, n))",
+};
+
+const TERMS: Migration = Migration {
+    name: "batch-005-terms",
+    sql: "
+ALTER TABLE batch_jobs ADD COLUMN task_limit BIGINT;
+ALTER TABLE batch_jobs ADD COLUMN seen_us BIGINT;
+ALTER TABLE batch_completions ADD COLUMN cancelled BYTEA",
 };

@@ -5,8 +5,10 @@ mod check;
 mod completions;
 mod config;
 mod credentials;
+pub(crate) mod engine;
 mod example;
 mod fleet;
+mod grid;
 mod queue;
 mod serve;
 mod sql;
@@ -53,6 +55,9 @@ enum Command {
     /// Run commands over many inputs.
     #[command(subcommand)]
     Batch(batch::Batch),
+    /// Call functions on many small tasks, on warm engines.
+    #[command(subcommand)]
+    Grid(grid::Grid),
     /// Workers and groups of workers.
     #[command(subcommand)]
     Fleet(fleet::Fleet),
@@ -77,12 +82,23 @@ enum Command {
     Tour(tour::Tour),
     /// Write shell completions to standard output.
     Completions(completions::Completions),
+    /// Engines that workers start.
+    #[command(subcommand, hide = true)]
+    Engine(engine::Engine),
     /// The programs that the tour's tasks run.
     #[command(subcommand, hide = true)]
     Example(example::Example),
 }
 
 impl Cli {
+    /// The engine that the process is to become. It takes the standard streams for itself, so nothing else may have been begun.
+    pub(crate) const fn engine(&self) -> Option<engine::Engine> {
+        match self.command {
+            Command::Engine(engine) => Some(engine),
+            _ => None,
+        }
+    }
+
     /// Does what was asked for.
     pub(crate) async fn run(self) -> Result<Exit> {
         if self.output == Format::Csv && !matches!(self.command, Command::Sql(_)) {
@@ -97,6 +113,7 @@ impl Cli {
             Command::Serve(c) => c.run(&cx, self.log).await,
             Command::Worker(c) => c.run(&cx, self.log).await,
             Command::Batch(c) => c.run(&cx).await,
+            Command::Grid(c) => c.run(&cx).await,
             Command::Fleet(c) => c.run(&cx).await,
             Command::Queue(c) => c.run(&cx).await,
             Command::Sql(c) => c.run(&cx).await,
@@ -107,6 +124,8 @@ impl Cli {
             Command::User(c) => c.run(&cx).await,
             Command::Tour(c) => c.run(&cx).await,
             Command::Completions(c) => c.run(),
+            // Served before anything else was begun.
+            Command::Engine(engine) => engine.serve().map(|()| Exit::Success),
             Command::Example(c) => c.run(),
         }
     }
@@ -143,6 +162,12 @@ mod tests {
             "sql 'SELECT 1' --output csv",
             "--data d config --defaults",
             "tour --keep",
+            "grid run --module math:sqrt --range 1-1000 --results roots.jsonl",
+            "grid run --engine pricing --name european --json - --results - --retries 2 --timeout 30s --memory 2GiB --param a=b",
+            "grid run --module risk:value --csv trades.csv --setup market.json --detach",
+            "grid results s1 --after 7 --output json",
+            "grid priority s1 -5",
+            "engine pricing",
         ] {
             let words = std::iter::once("tidemill").chain(line.split(' '));
             let words: Vec<String> = if line.starts_with("sql") {
@@ -158,7 +183,9 @@ mod tests {
 
     #[test]
     fn wrong_usage_exits_with_2() {
-        for line in ["batch run --input a --array 1-2 -- true", "batch run --input a", "batch", "nonsense", "batch show"] {
+        for line in
+            ["batch run --input a --array 1-2 -- true", "batch run --input a", "batch", "nonsense", "batch show", "grid run --range 1-2"]
+        {
             let error = Cli::try_parse_from(std::iter::once("tidemill").chain(line.split(' '))).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }

@@ -16,13 +16,13 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::human;
 use crate::output::{Align, Format, TextTable, View, note, to_json};
-use crate::tour::{Done, PrivateServer, Stage, claims, media, poison};
+use crate::tour::{Done, PrivateServer, Stage, claims, media, poison, risk};
 
 /// What is asked in SQL at the end.
 const QUERY: &str = "SELECT j.name, t.stage_number AS stage, t.class AS ended, count(*) AS attempts, round(avg(t.run_us) / 1000.0, 1) AS mean_ms \
 FROM batch.tasks t JOIN batch.jobs j ON j.id = t.job GROUP BY j.name, t.stage_number, t.class ORDER BY j.name, stage, ended";
 
-/// Run real jobs against a private server: claims, pictures, and inputs that fail. Takes less than a minute.
+/// Run real jobs against a private server: claims, pictures, inputs that fail, and a portfolio's risk. Takes less than a minute.
 #[derive(Debug, Args)]
 pub(crate) struct Tour {
     /// Keep the data folder.
@@ -86,7 +86,8 @@ impl Tour {
         let mut steps = vec![claims(&stage, self.claims).await?];
         steps.extend(media(&stage, self.pictures).await?);
         steps.push(poison(&stage).await?);
-        stage.title("4. SQL over what happened");
+        steps.push(risk(&stage).await?);
+        stage.title("5. SQL over what happened");
         stage.say(QUERY);
         let answer = Answer(stage.client.sql(QUERY).await?);
         stage.title("");

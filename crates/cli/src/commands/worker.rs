@@ -12,11 +12,12 @@ use tidemill_base::{ByteSize, Error, Result};
 use tidemill_blocks::fleet::Offers;
 use tidemill_client::Found;
 use tidemill_remote::RemoteSettings;
-use tidemill_runtime::{LogFormat, Shutdown, Tasks, init_logs};
+use tidemill_runtime::{Kind, LogFormat, Shutdown, Tasks, init_logs};
 use tidemill_server::ServeOptions;
 use tidemill_server::config::{FleetDriver, ServerConfig};
-use tidemill_worker::{Runners, WorkerNode, WorkerSettings};
+use tidemill_worker::{EngineUser, Runners, WorkerNode, WorkerSettings};
 
+use super::engine;
 use super::serve::key_value;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -63,10 +64,26 @@ pub(crate) struct Worker {
     /// Where the folders of running tasks go [default: the system's folder for temporary files].
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
+    /// The Python that engines run, with the libraries that functions need [default: the first python3 on the path].
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
+    /// Who engines run as: a name, or numbers as in 1000:1000. Needs a worker that is root; without it they run as the worker does.
+    #[arg(long, value_name = "USER")]
+    engine_user: Option<String>,
     /// Drain when EC2 says that this instance will be taken away, by Auto Scaling or as a spot instance. On by itself where the configuration
     /// says that groups of workers run there.
     #[arg(long)]
     watch_notices: bool,
+}
+
+/// The node as a task of its own: on the main thread it would have to be woken, across threads, for all that it waits for.
+async fn run(node: WorkerNode, tasks: &Tasks) -> Result<()> {
+    let (done, ended) = tokio::sync::oneshot::channel();
+    tasks.spawn("node", Kind::Essential, async move {
+        drop(done.send(node.run().await));
+        Ok(())
+    });
+    ended.await.unwrap_or_else(|_| Err(Error::internal("the worker's main task has ended without a word")))
 }
 
 impl Worker {
@@ -92,7 +109,7 @@ impl Worker {
         let Some(blocks) = found else { return Ok(Exit::Success) };
         tracing::info!(worker = settings.id, class = settings.class, slots = settings.offers.slots, "taking tasks");
         let node = WorkerNode::new(settings, blocks, &Runners::processes(), cx.env.clone(), tasks.clone())?;
-        let outcome = node.run().await;
+        let outcome = run(node, &tasks).await;
         shutdown.drain();
         shutdown.close();
         tasks.join(JOIN).await;
@@ -108,6 +125,9 @@ impl Worker {
         let root = self.scratch.clone().unwrap_or_else(|| std::env::temp_dir().join("tidemill-workers"));
         let mut settings = WorkerSettings::new(&id, &self.class, root.join(&id), offers);
         settings.host = host();
+        settings.engines.python = self.python.clone();
+        settings.engines.user = self.engine_user.as_deref().map(EngineUser::parse).transpose()?;
+        settings.engines.others.extend(engine::programs()?);
         Ok(settings)
     }
 

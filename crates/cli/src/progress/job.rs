@@ -1,9 +1,10 @@
-//! Progress of a job: a bar for each stage, with rate and time left.
+//! Progress of a job or a session: a bar for each stage, with rate and time left.
 
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tidemill_api::{JobDetail, StageDetail, TaskCounts};
+use tidemill_base::Error;
 use tidemill_runtime::Stopwatch;
 
 use super::rate::Rate;
@@ -15,6 +16,8 @@ use crate::output::note;
 #[derive(Debug)]
 pub(crate) struct JobProgress {
     style: Style,
+    /// What the person calls it.
+    word: &'static str,
     bars: MultiProgress,
     stages: Vec<(Rate, Option<ProgressBar>)>,
     started: Stopwatch,
@@ -28,8 +31,8 @@ pub(crate) const fn settled(tasks: &TaskCounts) -> u64 {
 }
 
 impl JobProgress {
-    pub(crate) fn new(style: Style) -> Self {
-        Self { style, bars: MultiProgress::new(), stages: Vec::new(), started: Stopwatch::start(), told: None, last: String::new() }
+    pub(crate) fn new(style: Style, word: &'static str) -> Self {
+        Self { style, word, bars: MultiProgress::new(), stages: Vec::new(), started: Stopwatch::start(), told: None, last: String::new() }
     }
 
     /// The job is like this now.
@@ -53,6 +56,16 @@ impl JobProgress {
     }
 
     fn tell(&mut self, job: &JobDetail, at: Duration) {
+        let line = self.line(job);
+        self.told = Some(at);
+        if line != self.last {
+            note(&line);
+            self.last = line;
+        }
+    }
+
+    /// `session s1 running: tasks 3/10 2 running`.
+    fn line(&self, job: &JobDetail) -> String {
         let open = job.stages.iter().zip(&self.stages).filter(|(s, _)| s.state != "blocked" && s.state != "done");
         let parts: Vec<String> = open
             .map(|(stage, (rate, _))| {
@@ -61,16 +74,17 @@ impl JobProgress {
             })
             .collect();
         let why = if job.reason.is_empty() { String::new() } else { format!(" ({})", job.reason) };
-        let line = format!("job {} {}{why}: {}", job.id, job.state, parts.join("; "));
-        self.told = Some(at);
-        if line != self.last {
-            note(line.trim_end_matches([':', ' ']));
-            self.last = line;
-        }
+        let line = format!("{} {} {}{why}: {}", self.word, job.id, job.state, parts.join("; "));
+        line.trim_end_matches([':', ' ']).to_owned()
+    }
+
+    /// The server cannot be reached for now.
+    pub(crate) fn lost(&self, why: &Error) {
+        self.say(&format!("lost the server ({}); the {} goes on, trying to reach it again", why.message(), self.word));
     }
 
     /// Says something without breaking the bars.
-    pub(crate) fn say(&self, text: &str) {
+    fn say(&self, text: &str) {
         match self.style {
             Style::Bars => self.bars.suspend(|| note(text)),
             Style::Lines => note(text),
@@ -120,7 +134,18 @@ fn message(stage: &StageDetail, rate: &Rate) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::tests_support::stage;
+    use crate::output::tests_support::{job, stage};
+
+    #[test]
+    fn a_session_is_called_one() {
+        let mut progress = JobProgress::new(Style::Silent, "session");
+        let tasks = TaskCounts { total: 10, succeeded: 3, running: 2, waiting: 5, ..TaskCounts::default() };
+        let session = job("running", tasks);
+        progress.update(&session);
+        assert_eq!(progress.line(&session), "session j1 running: run 3/10 2 running");
+        let ended = JobDetail { stages: Vec::new(), ..session };
+        assert_eq!(progress.line(&ended), "session j1 running");
+    }
 
     #[test]
     fn the_message_tells_rate_time_left_and_failures() {

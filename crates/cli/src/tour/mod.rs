@@ -6,11 +6,13 @@ mod image;
 mod media_step;
 mod poison_step;
 mod private;
+mod risk_step;
 
 pub(crate) use claims_step::run as claims;
 pub(crate) use media_step::run as media;
 pub(crate) use poison_step::run as poison;
 pub(crate) use private::PrivateServer;
+pub(crate) use risk_step::run as risk;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use tidemill_runtime::Stopwatch;
 
 use crate::human;
 use crate::output::note;
-use crate::progress::Style;
+use crate::progress::{Style, Subject};
 use crate::watch::{Watched, watch};
 
 /// What every step of the tour is given.
@@ -58,7 +60,7 @@ impl Stage {
     pub(crate) async fn run(&self, job: Value) -> Result<(JobDetail, Duration)> {
         let started = Stopwatch::start();
         let id = self.client.submit(job, Some(self.env.id("tour-"))).await?.id;
-        match watch(&self.client, &id, self.style).await? {
+        match watch(&self.client, Subject::Job(&id), self.style).await? {
             Watched::Ended(job) => Ok((*job, started.elapsed())),
             Watched::Interrupted => Err(Error::conflict("the tour was interrupted")),
         }

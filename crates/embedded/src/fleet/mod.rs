@@ -333,7 +333,11 @@ impl Inner {
 fn ended(children: &mut BTreeMap<String, Child>, id: &str, member: &MemberRecord) -> Option<String> {
     match children.get_mut(id) {
         Some(child) => {
-            // A worker that crashed leaves its tasks behind. They run elsewhere by then, so here they only cost.
+            if member.process.is_some_and(Process::is_alive) {
+                return None;
+            }
+            // A worker that crashed leaves its tasks behind. They run elsewhere by then, so here they only cost. Looked at before it
+            // is waited for, and not again in between: afterwards its number, which names its group, is no longer ours.
             if let Some(process) = member.process.filter(|p| p.is_zombie()) {
                 process.kill();
             }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tidemill_base::{Env, Error, ErrorKind, Result};
 use tidemill_blocks::ledger::{Ledger, Migration, Row, Statement, Value};
@@ -123,7 +124,7 @@ fn open_writer(path: &Path) -> Result<Connection> {
         conn.pragma_update(None, "fullfsync", true)?;
         conn.pragma_update(None, "foreign_keys", true)?;
         conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
-        conn.set_prepared_statement_cache_capacity(PREPARED);
+        keep_statements(&conn)?;
         conn.execute_batch(migrate::TABLE)?;
         Ok(mode)
     };
@@ -138,9 +139,15 @@ fn open_writer(path: &Path) -> Result<Connection> {
 fn open_reader(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(|e| from_sqlite(&e))?;
-    conn.busy_timeout(BUSY_TIMEOUT).map_err(|e| from_sqlite(&e))?;
-    conn.set_prepared_statement_cache_capacity(PREPARED);
+    conn.busy_timeout(BUSY_TIMEOUT).and_then(|()| keep_statements(&conn)).map_err(|e| from_sqlite(&e))?;
     Ok(conn)
+}
+
+/// Statements are prepared once. Without the planner's stability guarantee each is prepared anew whenever a parameter that a plan may
+/// depend on is bound, which costs more than most of them do (<https://sqlite.org/queryplanner-ng.html#qpstab>).
+fn keep_statements(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_prepared_statement_cache_capacity(PREPARED);
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

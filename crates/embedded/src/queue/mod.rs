@@ -1,7 +1,8 @@
 //! The queue block on the local store.
 //!
 //! Bodies and leases are in the store; which message can be received is known in memory ([`index`]), so that receiving never
-//! searches the store. Sends and acknowledgements are answered when they are on the disk. Leases are not synced: losing one in a
+//! searches the store. Sends and acknowledgements are answered when they are on the disk, or with the operating system where the
+//! queue's settings say that this will do. Leases are not synced: losing one in a
 //! power cut is an early second delivery, which the contract allows, while killing the process loses none.
 
 #[cfg(feature = "fuzz")]
@@ -73,6 +74,12 @@ impl EmbeddedQueue {
     ) -> Result<T> {
         let queues = self.queues.clone();
         self.store.commit(durability, move |group| decide(&mut queues.lock(), group)).await
+    }
+
+    /// How far what is told of the queue must be before it is answered.
+    fn durability(&self, queue: &str) -> Result<Durability> {
+        let recoverable = self.queues.lock().get(queue)?.settings.recoverable;
+        Ok(if recoverable { Durability::Buffered } else { Durability::Synced })
     }
 
     /// Brings the queue up to the present, so that what is read of it is exact.
@@ -162,7 +169,7 @@ impl Queue for EmbeddedQueue {
             group.after(move || shared.lock().publish(&name, sent));
             Ok(ids)
         };
-        self.decide(Durability::Synced, decide).await
+        self.decide(self.durability(queue)?, decide).await
     }
 
     async fn receive(&self, queue: &str, how: Receive) -> Result<Vec<Delivery>> {
@@ -200,7 +207,7 @@ impl Queue for EmbeddedQueue {
 
     async fn ack(&self, queue: &str, receipts: &[Receipt]) -> Result<Vec<ReceiptOutcome>> {
         let (name, receipts) = (queue.to_owned(), parse_receipts(receipts)?);
-        self.decide(Durability::Synced, move |queues, group| queues.ack(&name, &receipts, group)).await
+        self.decide(self.durability(queue)?, move |queues, group| queues.ack(&name, &receipts, group)).await
     }
 
     async fn extend(&self, queue: &str, receipts: &[Receipt], lease: Duration) -> Result<Vec<ReceiptOutcome>> {

@@ -1,5 +1,6 @@
 //! What the engine's errors mean to our callers.
 
+use std::any::Any;
 use std::path::Path;
 
 use tidemill_base::{Error, ErrorKind};
@@ -41,6 +42,13 @@ pub(super) fn opening(path: &Path, e: fjall::Error) -> Error {
         _ => format!("the store in {shown} cannot be opened"),
     };
     Error::new(kind(&e), message).with_source(e)
+}
+
+/// The engine panicked while it read back the database in `path`.
+pub(super) fn broken_off(path: &Path, panic: &(dyn Any + Send)) -> Error {
+    let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let why = said.unwrap_or("without a word").replace('\n', " ");
+    Error::corrupt(format!("the store in {} cannot be read back as it was written ({why}); restore it from a backup", path.display()))
 }
 
 /// An error met while reading `space` of the database in `path`.

@@ -12,6 +12,7 @@ mod room;
 mod spaces;
 mod writer;
 
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -92,18 +93,25 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// Opens the engine's database, which reads its journal again.
+fn read_back(path: &Path) -> Result<(Database, Spaces)> {
+    let db = Database::builder(path)
+        .cache_size(CACHE_BYTES)
+        .max_journaling_size(JOURNAL_BYTES)
+        .max_cached_files(Some(OPEN_FILES))
+        .worker_threads(2)
+        .open()
+        .map_err(|e| errors::opening(path, e))?;
+    let spaces = Spaces::open(&db).map_err(|e| errors::opening(path, e))?;
+    Ok((db, spaces))
+}
+
 impl Store {
     /// Opens or makes the store in `path`. `Unavailable` when another process has it; `Corrupt` when it cannot be read back.
     pub(crate) fn open(path: &Path, env: Env) -> Result<Self> {
         make_folder(path)?;
-        let db = Database::builder(path)
-            .cache_size(CACHE_BYTES)
-            .max_journaling_size(JOURNAL_BYTES)
-            .max_cached_files(Some(OPEN_FILES))
-            .worker_threads(2)
-            .open()
-            .map_err(|e| errors::opening(path, e))?;
-        let spaces = Spaces::open(&db).map_err(|e| errors::opening(path, e))?;
+        // The engine asserts some of what it reads back, and damage is for its caller to hear of.
+        let (db, spaces) = catch_unwind(|| read_back(path)).unwrap_or_else(|panic| Err(errors::broken_off(path, panic.as_ref())))?;
         let shared = Arc::new(Shared {
             db,
             spaces,

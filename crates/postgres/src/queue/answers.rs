@@ -56,6 +56,7 @@ pub(super) fn info(row: &Row) -> Result<QueueInfo> {
             max_receives: row.try_get::<_, Option<i64>>(1)?.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
             dead_letter: row.try_get(2)?,
             retention: Duration::from_micros(u64::try_from(row.try_get::<_, i64>(3)?).unwrap_or_default()),
+            recoverable: false,
         })
     };
     let (name, settings) = (row.try_get(0).map_err(from_pg)?, settings().map_err(from_pg)?);

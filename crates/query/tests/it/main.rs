@@ -7,5 +7,6 @@ mod functions;
 mod hostile;
 mod limits;
 mod names;
+mod risk;
 mod segments;
 mod support;

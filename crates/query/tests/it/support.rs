@@ -38,7 +38,7 @@ impl Source for Fixed {
     async fn scan(&self, want: &Scan) -> Result<Scanned> {
         self.asked.lock().unwrap().push(want.clone());
         let segments = self.segments.iter().filter(|(job, _)| want.wants("job", job)).map(|(_, s)| s.clone()).collect();
-        Ok(Scanned { tables: self.tables.clone(), segments })
+        Ok(Scanned { tables: self.tables.clone(), segments, ..Scanned::default() })
     }
 }
 

@@ -14,7 +14,7 @@ use tidemill_embedded::fleet::{LocalFleet, LocalFleetSettings, MemberCommand};
 use super::engines::Engines;
 use super::no_fleet::NoFleet;
 use super::tokens::WORKER_TOKEN_FILE;
-use crate::config::{Driver, FleetDriver, Plan, ServerConfig};
+use crate::config::{Driver, FleetDriver, GridSection, Plan, ServerConfig};
 
 /// May hold the database's password.
 const DATABASE_VARIABLE: &str = "TIDEMILL_POSTGRES_URL";
@@ -41,7 +41,7 @@ impl Drivers {
         let mut local = None;
         let fleet: Arc<dyn Fleet> = match plan.fleet {
             FleetDriver::Local => {
-                let settings = LocalFleetSettings::new(data.clone(), member(data, url, ca.as_deref())?);
+                let settings = LocalFleetSettings::new(data.clone(), member(data, url, ca.as_deref(), &config.grid)?);
                 let fleet = Arc::new(LocalFleet::open(settings, env.clone())?);
                 local = Some(Arc::clone(&fleet));
                 fleet
@@ -84,7 +84,7 @@ impl Drivers {
 }
 
 /// Local workers are this same program.
-fn member(data: &Path, url: &str, ca: Option<&Path>) -> Result<MemberCommand> {
+fn member(data: &Path, url: &str, ca: Option<&Path>, grid: &GridSection) -> Result<MemberCommand> {
     let program = std::env::current_exe().map_err(|e| Error::from(e).context("find this program to start workers with"))?;
     let data = std::path::absolute(data).map_err(|e| Error::from(e).context(format!("find {}", data.display())))?;
     let path = |p: &Path| p.to_string_lossy().into_owned();
@@ -95,6 +95,13 @@ fn member(data: &Path, url: &str, ca: Option<&Path>) -> Result<MemberCommand> {
     args.extend(["--scratch".to_owned(), path(&scratch), "{offers}".to_owned()]);
     if let Some(ca) = ca {
         args.extend(["--ca".to_owned(), path(ca)]);
+    }
+    if !grid.engine_user.is_empty() {
+        args.extend(["--engine-user".to_owned(), grid.engine_user.clone()]);
+    }
+    if let Some(python) = grid.python(&data) {
+        let python = std::path::absolute(&python).map_err(|e| Error::from(e).context(format!("find {}", python.display())))?;
+        args.extend(["--python".to_owned(), path(&python)]);
     }
     // They reach everything through the manager, so the database's password is not for them.
     let env = BTreeMap::from([(DATABASE_VARIABLE.to_owned(), String::new())]);

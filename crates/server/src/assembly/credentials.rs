@@ -27,7 +27,7 @@ async fn issue(
     me.require(if wanted.read_only { Role::Viewer } else { Role::User })?;
     let prefix = wanted.prefix.trim_matches('/').to_owned();
     let bucket = prefix.split('/').next().unwrap_or_default();
-    if bucket.is_empty() || bucket == "system" || (bucket == "jobs" && !wanted.read_only && me.role != Role::Admin) {
+    if bucket.is_empty() || bucket == "system" || (["jobs", "packages"].contains(&bucket) && !wanted.read_only && me.role != Role::Admin) {
         return Err(Error::denied(format!("no credential reaches `{}`; name a bucket of your own", wanted.prefix.escape_debug())).into());
     }
     if !wanted.read_only {

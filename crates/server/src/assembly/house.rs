@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidemill_base::{Env, Result, Timestamp};
 use tidemill_blocks::Blocks;
 use tidemill_blocks::schedule::Schedule;
+use tidemill_grid::archive::Archive;
 use tidemill_runtime::Shutdown;
 
 use crate::s3::sweep_uploads;
@@ -14,6 +15,8 @@ use crate::s3::sweep_uploads;
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// The turns that managers take.
 const TICKS: &str = "server/sweep-uploads";
+/// The same for archives.
+const RETIRE_TICKS: &str = "server/retire-archives";
 
 /// Removes what clients of the S3 endpoint have begun and left for longer than `idle`, until draining is asked for. A sweep that fails is
 /// made up for by the next.
@@ -30,6 +33,26 @@ pub(super) async fn sweep_regularly(blocks: &Blocks, env: &Env, idle: Duration, 
             Ok(0) => {}
             Ok(n) => tracing::info!(objects = n, "removed uploads that were left unfinished"),
             Err(e) => tracing::warn!(error = %e.chain(), "cannot sweep unfinished uploads, will try again"),
+        }
+    }
+    Ok(())
+}
+
+/// Removes archives of sessions that are older than `keep`, until draining is asked for.
+pub(super) async fn retire_archives(blocks: &Blocks, env: &Env, keep: Duration, shutdown: &Shutdown) -> Result<()> {
+    let every = SWEEP_EVERY.min(keep);
+    let schedule = Schedule::new(Arc::clone(&blocks.ledger), env.clone());
+    let archive = Archive::new(Arc::clone(&blocks.objects), "");
+    while shutdown.sleep(every).await.is_running() {
+        let outcome = match schedule.take_tick(RETIRE_TICKS, turn(env.now(), every)).await {
+            Ok(true) => archive.retire(env.now(), keep).await,
+            Ok(false) => Ok(0),
+            Err(e) => Err(e),
+        };
+        match outcome {
+            Ok(0) => {}
+            Ok(n) => tracing::info!(archives = n, "removed archives whose time is over"),
+            Err(e) => tracing::warn!(error = %e.chain(), "cannot remove old archives, will try again"),
         }
     }
     Ok(())

@@ -15,16 +15,18 @@ mod options;
 mod patience;
 mod postgres;
 mod requests;
+mod sources;
+mod sql_wire;
 mod tokens;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_base::{Env, Error, Result, Timestamp};
+use tidemill_base::{ByteSize, Env, Error, Result, Timestamp};
 use tidemill_batch::fleet::ScalePolicy;
 use tidemill_batch::service::{BatchSettings, Manager, OpenInputs};
 use tidemill_blocks::Blocks;
@@ -45,7 +47,7 @@ use crate::fleet::{Scaler, ScalerSettings};
 use crate::internal::WorkerReach;
 use crate::listen::{self, Identity, bind, check_exposure};
 use crate::telemetry::follow_jobs;
-use crate::{AppState, Edges, batch, console, fleet, internal, objects, openapi, queues, router, s3, sql};
+use crate::{AppState, Edges, batch, console, fleet, grid, internal, metrics, objects, openapi, queues, router, s3, sql};
 
 /// When the server was started.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +72,11 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     let tasks = Tasks::new("server", shutdown.clone());
     let at = listener.local_addr()?;
     let s3 = bind_s3(&config).await?;
+    let wire = sql_wire::bind(&config, identity.is_some()).await?;
     let server = Server::assemble(config, env, &tasks, identity.as_ref(), at, s3.as_ref()).await?;
+    if let Some(listener) = wire {
+        sql_wire::serve(&server.state, listener, identity.as_ref(), &tasks)?;
+    }
     let outcome = server.run(listener, s3, identity, &tasks, &shutdown).await;
     server.stop(&tasks, &shutdown).await;
     outcome
@@ -115,10 +121,12 @@ impl Server {
         let shared = plan.is_shared() && plan.fleet != FleetDriver::Local;
         let scaler = Scaler::new(blocks.clone(), env.clone(), ScalerSettings { policies, shared });
         patiently(&env, "opening the scaler's records", async || scaler.migrate().await).await?;
-        let spill = Some((data.join("spill"), tidemill_base::ByteSize(8 << 30)));
-        let settings = EngineSettings { spill, default_schema: "batch".to_owned(), ..EngineSettings::default() };
+        let spill = Some((data.join("spill"), ByteSize(8 << 30)));
+        let settings = engine_settings(&state.config, spill);
         let engine = sql::engine(&blocks, &manager, env.clone(), settings, price)?;
         let state = state.with_service(manager.clone()).with_service(scaler.clone()).with_service(engine).with_service(Started(env.now()));
+        let sources = sources::sources(&state.config.grid)?;
+        let state = state.with_service(sources);
         Ok(Self { state, drivers, url, manager, scaler })
     }
 
@@ -141,6 +149,8 @@ impl Server {
         self.keep_house(tasks);
         let (engines, end) = (self.drivers.engines(), shutdown.clone());
         tasks.spawn("count-requests", Kind::Request, async move { requests::publish(&engines, &end).await });
+        let (handle, end) = (self.state.metrics.clone(), shutdown.clone());
+        tasks.spawn("metrics", Kind::Request, async move { metrics::keep_up(&handle, &end).await });
         if self.state.traces.is_on() {
             let (traces, manager, ledger) = (self.state.traces.clone(), self.manager.clone(), Arc::clone(&self.state.blocks.ledger));
             let (env, shutdown) = (self.state.env.clone(), tasks.shutdown().clone());
@@ -176,6 +186,10 @@ impl Server {
         let (blocks, env) = (self.state.blocks.clone(), self.state.env.clone());
         let (idle, shutdown) = (self.state.config.objects.keep_uploads.0, tasks.shutdown().clone());
         tasks.spawn("sweep-uploads", Kind::Request, async move { house::sweep_regularly(&blocks, &env, idle, &shutdown).await });
+        if let Some(keep) = self.state.config.archive.keep() {
+            let (blocks, env, shutdown) = (self.state.blocks.clone(), self.state.env.clone(), tasks.shutdown().clone());
+            tasks.spawn("retire-archives", Kind::Request, async move { house::retire_archives(&blocks, &env, keep, &shutdown).await });
+        }
     }
 
     /// Drains: workers finish or hand back what they have while the edges still answer them, then everything closes.
@@ -193,6 +207,17 @@ impl Server {
     }
 }
 
+fn engine_settings(config: &ServerConfig, spill: Option<(PathBuf, ByteSize)>) -> EngineSettings {
+    EngineSettings {
+        memory_limit: config.sql.memory,
+        timeout: config.sql.statement_timeout.0,
+        concurrency: usize::try_from(config.sql.concurrency).unwrap_or(usize::MAX),
+        spill,
+        default_schema: "batch".to_owned(),
+        ..EngineSettings::default()
+    }
+}
+
 fn batch_settings(config: &ServerConfig, plan: &Plan) -> BatchSettings {
     BatchSettings {
         sole: !plan.is_shared(),
@@ -207,21 +232,27 @@ fn batch_settings(config: &ServerConfig, plan: &Plan) -> BatchSettings {
 pub fn edges(state: &AppState) -> Edges {
     let max_body = usize::try_from(state.config.limits.max_worker_body.bytes()).unwrap_or(usize::MAX);
     let reach = WorkerReach { inputs: Some(OpenInputs::new(Arc::clone(&state.blocks.ledger))), ..WorkerReach::default() };
+    let mut blocks = state.blocks.clone();
+    if let Ok(manager) = state.service::<Manager>() {
+        blocks = manager.overhear(blocks);
+    }
     Edges::new()
         .public(openapi::routes())
         .public(console::routes())
         .api(batch::routes())
+        .api(grid::routes())
         .api(fleet::routes())
         .api(queues::routes())
         .api(credentials::routes())
         .streams(batch::streams())
+        .streams(grid::streams())
         .streams(objects::routes())
         .streams(sql::routes())
-        .workers(internal::routes(state.blocks.clone(), reach, state.env.clone(), state.shutdown.clone(), max_body))
+        .workers(internal::routes(blocks, reach, state.env.clone(), state.shutdown.clone(), max_body))
 }
 
 /// The certificate that local workers trust: the one given, or the one made.
-fn ca_file(config: &ServerConfig, identity: Option<&Identity>) -> Option<std::path::PathBuf> {
+fn ca_file(config: &ServerConfig, identity: Option<&Identity>) -> Option<PathBuf> {
     identity?;
     let given = &config.tls.cert;
     Some(if given.as_os_str().is_empty() { config.server.data.join("tls").join("cert.pem") } else { given.clone() })

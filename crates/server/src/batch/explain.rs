@@ -8,6 +8,7 @@ use tidemill_api::Explanation;
 use tidemill_base::{Error, Result};
 use tidemill_batch::explain::{self, About, Attempt, Facts};
 use tidemill_batch::model::FailureClass;
+use tidemill_batch::store::read::JobRow;
 use tidemill_query::{Engine, Limits};
 
 use crate::AppState;
@@ -36,17 +37,18 @@ pub(super) async fn explain(
     };
     let mut facts = Facts::gather(&state.blocks, &id, about, state.env.now()).await?;
     if let About::Task(stage, task) = about {
-        facts.attempts = attempts(&state, &facts.job.id, stage, task).await?;
+        facts.attempts = attempts(&state, &facts.job, stage, task).await?;
     }
     let e = explain::explain(&facts, about)?;
     Ok(Json(Explanation { subject: e.subject, state: e.state, because: e.because, next: e.next }))
 }
 
 /// The settled attempts of a task, oldest first.
-async fn attempts(state: &AppState, job: &str, stage: u32, task: u64) -> Result<Vec<Attempt>> {
+async fn attempts(state: &AppState, job: &JobRow, stage: u32, task: u64) -> Result<Vec<Attempt>> {
+    let table = super::view::attempts_table(job.kind);
     let sql = format!(
-        "SELECT attempt, class, worker, run_us FROM batch.tasks WHERE job = '{}' AND stage_number = {stage} AND task = {task} ORDER BY attempt",
-        job.replace('\'', "''")
+        "SELECT attempt, class, worker, run_us FROM {table} WHERE job = '{}' AND stage_number = {stage} AND task = {task} ORDER BY attempt",
+        job.id.replace('\'', "''")
     );
     let engine = state.service::<std::sync::Arc<Engine>>()?;
     let rows = engine.query(&sql, Limits::default()).await?.to_json_rows().await?;

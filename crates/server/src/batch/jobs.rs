@@ -15,7 +15,7 @@ use tidemill_base::{Error, Result};
 use tidemill_batch::model::{JobSpec, JobState};
 use tidemill_batch::service::{Manager, Submit};
 use tidemill_batch::spec;
-use tidemill_batch::store::read::{self, JobFilter};
+use tidemill_batch::store::read::{self, JobFilter, JobKind};
 
 use super::view;
 use crate::AppState;
@@ -76,7 +76,7 @@ pub(super) async fn list(State(state): State<AppState>, me: Principal, Query(que
         Some(word) => Some(JobState::from_word(word).ok_or_else(|| Error::invalid(format!("`{word}` is no state of a job")))?),
     };
     let limit = query.limit.unwrap_or(50).clamp(1, 1000);
-    let filter = JobFilter { state: wanted, user: query.user, after: query.after, limit: (limit + 1).min(1000) };
+    let filter = JobFilter { kind: Some(JobKind::Job), state: wanted, user: query.user, after: query.after, limit: (limit + 1).min(1000) };
     let ledger = state.blocks.ledger.as_ref();
     let mut rows = read::jobs(ledger, &filter).await?;
     let more = rows.len() as u64 > limit;

@@ -12,7 +12,7 @@ mod wishes;
 use axum::Router;
 use axum::routing::{get, post, put};
 
-pub(crate) use view::{job_summary, running};
+pub(crate) use view::{Running, counts, job_summary, running, slot_hours};
 
 use crate::AppState;
 

@@ -27,7 +27,8 @@ pub(super) async fn report(State(state): State<AppState>, me: Principal, Path(id
     let job = read::job(ledger, &id).await?;
     let stages = read::stages(ledger, Some(&id)).await?;
     let running = view::running(state.blocks.table.as_ref(), &state.env).await?;
-    let statistics = Statistics { engine: state.service::<Arc<Engine>>()?, job: job.id.replace('\'', "''") };
+    let (engine, table) = (state.service::<Arc<Engine>>()?, view::attempts_table(job.kind));
+    let statistics = Statistics { engine, table, job: job.id.replace('\'', "''") };
     let measured = statistics.stages().await?;
     let now = state.env.now();
     let report = JobReport {
@@ -51,6 +52,7 @@ struct Measured {
 
 struct Statistics {
     engine: Arc<Engine>,
+    table: &'static str,
     job: String,
 }
 
@@ -70,8 +72,9 @@ impl Statistics {
         let sql = format!(
             "SELECT stage_number, {}, CAST(SUM(CASE WHEN class = 'ok' THEN cpu_us ELSE 0 END) AS DOUBLE) AS cpu,
              CAST(SUM(CASE WHEN class = 'ok' THEN run_us ELSE 0 END) AS DOUBLE) AS run
-             FROM batch.tasks WHERE job = '{}' GROUP BY stage_number",
+             FROM {} WHERE job = '{}' GROUP BY stage_number",
             columns.join(", "),
+            self.table,
             self.job
         );
         let rows = self.ask(&sql).await?;
@@ -80,9 +83,9 @@ impl Statistics {
 
     async fn slowest(&self, stages: &[StageRow]) -> Result<Vec<SlowTask>> {
         let sql = format!(
-            "SELECT stage_number, task, attempt, run_us, worker FROM batch.tasks WHERE job = '{}'
+            "SELECT stage_number, task, attempt, run_us, worker FROM {} WHERE job = '{}'
              ORDER BY run_us DESC, stage_number, task, attempt LIMIT {SLOWEST}",
-            self.job
+            self.table, self.job
         );
         let name = |n: u64| stages.iter().find(|s| u64::from(s.stage) == n).map_or_else(|| n.to_string(), |s| s.name.clone());
         let slow = |row: &Value| SlowTask {
@@ -97,9 +100,9 @@ impl Statistics {
 
     async fn waste(&self) -> Result<Vec<WasteRow>> {
         let sql = format!(
-            "SELECT class, COUNT(*) AS attempts, SUM({BUSY}) AS slot_us FROM batch.tasks WHERE job = '{}' AND class <> 'ok'
+            "SELECT class, COUNT(*) AS attempts, SUM({BUSY}) AS slot_us FROM {} WHERE job = '{}' AND class <> 'ok'
              GROUP BY class ORDER BY slot_us DESC, class",
-            self.job
+            self.table, self.job
         );
         let waste = |row: &Value| WasteRow {
             cause: row["class"].as_str().unwrap_or_default().to_owned(),

@@ -122,9 +122,10 @@ async fn settled(
     if let Some((s, t, a)) = after {
         wheres.push(format!("(stage_number > {s} OR (stage_number = {s} AND (task > {t} OR (task = {t} AND attempt > {a}))))"));
     }
+    let table = super::view::attempts_table(read::job(state.blocks.ledger.as_ref(), job).await?.kind);
     let sql = format!(
         "SELECT stage_number, task, attempt, class, exit_code, worker, CAST(started_at AS BIGINT) AS started_us, wait_us, stage_in_us, run_us, stage_out_us,
-         cpu_us, peak_memory FROM batch.tasks WHERE {} ORDER BY stage_number, task, attempt LIMIT {limit}",
+         cpu_us, peak_memory FROM {table} WHERE {} ORDER BY stage_number, task, attempt LIMIT {limit}",
         wheres.join(" AND ")
     );
     let engine = state.service::<std::sync::Arc<Engine>>()?;

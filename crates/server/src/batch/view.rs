@@ -6,7 +6,7 @@ use tidemill_api::{JobDetail, JobSummary, StageDetail, StageTimes, TaskCounts};
 use tidemill_base::{Env, Error, Result, Timestamp};
 use tidemill_batch::model::{InputSpec, JobSpec};
 use tidemill_batch::service::live_workers;
-use tidemill_batch::store::read::{JobRow, StageRow};
+use tidemill_batch::store::read::{JobKind, JobRow, StageRow};
 use tidemill_blocks::table::Table;
 
 /// Tasks running now, by job and stage.
@@ -29,7 +29,7 @@ pub(crate) async fn running(table: &dyn Table, env: &Env) -> Result<Running> {
 }
 
 /// A stage's tasks by where they stand. A heartbeat is a moment old: it cannot make more run than there are out.
-pub(super) fn counts(s: &StageRow, running: &Running) -> TaskCounts {
+pub(crate) fn counts(s: &StageRow, running: &Running) -> TaskCounts {
     let now = running.of(&s.job, s.stage).min(s.outstanding);
     let settled = s.succeeded + s.failed + s.cancelled + s.skipped + s.retrying;
     TaskCounts {
@@ -75,6 +75,14 @@ pub(crate) fn job_summary(job: &JobRow, stages: &[StageRow], running: &Running) 
         submitted_at: job.submitted_at.rfc3339(),
         started_at: text(job.started_at),
         finished_at: text(job.finished_at),
+    }
+}
+
+/// The table that holds the settled attempts of such a job.
+pub(super) const fn attempts_table(kind: JobKind) -> &'static str {
+    match kind {
+        JobKind::Job => "batch.tasks",
+        JobKind::Session => "grid.attempts",
     }
 }
 

@@ -136,6 +136,9 @@ impl fmt::Debug for DatabaseUrl {
 
 /// A setting's value as it may be shown: without the secrets in it. `value` is TOML, as `Layers::listing` has it.
 pub fn shown(key: &str, value: &str) -> String {
+    if key == "grid.source" && value != "[]" {
+        return HIDDEN.to_owned();
+    }
     if key != "postgres.url" {
         return value.to_owned();
     }
@@ -403,6 +406,7 @@ mod tests {
             assert_eq!(format!("{secret:?}"), format!("\"{want}\""));
             assert_eq!(shown("postgres.url", &format!("\"{url}\"")), format!("\"{want}\""));
         }
+        assert_eq!(shown("grid.source", "[{ url = \"postgres://ada:hunter2@db/mill\" }]"), "***");
         assert_eq!(shown("postgres.schema", "\"mill\""), "\"mill\"");
         let section = PostgresSection { url: "postgres://ada:hunter2@db/mill".into(), ..PostgresSection::default() };
         assert!(!format!("{section:?}").contains("hunter2"));

@@ -22,7 +22,7 @@ use crate::AppState;
 struct Files;
 
 /// Paths that the console shows a page for; see `console/src/App.svelte`.
-const PAGES: [&str; 7] = ["/", "/jobs", "/jobs/{*rest}", "/submit", "/workers", "/queues", "/sql"];
+const PAGES: [&str; 9] = ["/", "/jobs", "/jobs/{*rest}", "/submit", "/grid", "/grid/{*rest}", "/workers", "/queues", "/sql"];
 
 /// Names of files under `assets/` change with their content, so what was fetched once stays right.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";

@@ -6,9 +6,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use tidemill_api::{Group, GroupList, Overview, Worker, WorkerList, WorkerTask};
 use tidemill_base::{Error, Timestamp};
-use tidemill_batch::protocol::{Control, Heartbeat, WorkerPhase, encode, keys};
-use tidemill_batch::service::{SILENT_AFTER, live_workers};
-use tidemill_batch::store::read::{self, JobFilter};
+use tidemill_batch::protocol::{Control, EnginesBeat, Heartbeat, WorkerPhase, encode, keys};
+use tidemill_batch::service::{SILENT_AFTER, live_engines, live_workers};
+use tidemill_batch::store::read::{self, JobFilter, JobKind};
 use tidemill_blocks::table::{Condition, Write};
 
 use super::Scaler;
@@ -30,10 +30,19 @@ async fn workers(State(state): State<AppState>, me: Principal) -> ApiResult<Json
     me.require(Role::Viewer)?;
     let now = state.env.now();
     let found = live_workers(state.blocks.table.as_ref(), now).await?;
-    Ok(Json(WorkerList { workers: found.into_iter().map(|w| worker(w, now)).collect() }))
+    let engines = live_engines(state.blocks.table.as_ref(), now).await?;
+    Ok(Json(WorkerList { workers: found.into_iter().map(|w| worker(w, &engines, now)).collect() }))
 }
 
-fn worker(w: Heartbeat, now: Timestamp) -> Worker {
+/// Slots in use. A worker names a task of a session only when it runs by itself; of those that travel together an engine runs one at a time.
+fn busy(w: &Heartbeat, engines: &[EnginesBeat]) -> u32 {
+    let pools = || engines.iter().filter(|e| e.worker == w.worker).flat_map(|e| &e.pools);
+    let in_engines = pools().flat_map(|p| &p.engines).filter(|e| e.running.is_some()).count();
+    let (named, others): (Vec<_>, Vec<_>) = w.running.iter().partition(|t| pools().any(|p| p.jobs.contains(&t.job)));
+    u32::try_from(others.len() + named.len().max(in_engines)).unwrap_or(u32::MAX)
+}
+
+fn worker(w: Heartbeat, engines: &[EnginesBeat], now: Timestamp) -> Worker {
     let silent = now.since(w.at) > SILENT_AFTER;
     let phase = match w.phase {
         _ if silent => "silent",
@@ -50,6 +59,7 @@ fn worker(w: Heartbeat, now: Timestamp) -> Worker {
         memory: t.memory,
     };
     Worker {
+        busy: busy(&w, engines),
         id: w.worker,
         class: w.class,
         host: w.host,
@@ -105,12 +115,13 @@ async fn overview(State(state): State<AppState>, me: Principal) -> ApiResult<Jso
     let ledger = state.blocks.ledger.as_ref();
     let now = state.env.now();
     let workers = live_workers(state.blocks.table.as_ref(), now).await?;
+    let engines = live_engines(state.blocks.table.as_ref(), now).await?;
     let running = running(state.blocks.table.as_ref(), &state.env).await?;
     let mut recent = Vec::new();
-    for job in read::jobs(ledger, &JobFilter { limit: 10, ..JobFilter::default() }).await? {
+    for job in read::jobs(ledger, &JobFilter { kind: Some(JobKind::Job), limit: 10, ..JobFilter::default() }).await? {
         recent.push(job_summary(&job, &read::stages(ledger, Some(&job.id)).await?, &running));
     }
-    let counts = ledger.query("SELECT state, COUNT(*) FROM batch_jobs GROUP BY state ORDER BY state", vec![]).await?;
+    let counts = ledger.query("SELECT state, COUNT(*) FROM batch_jobs WHERE kind = 'job' GROUP BY state ORDER BY state", vec![]).await?;
     let mut jobs = std::collections::BTreeMap::new();
     for row in &counts {
         jobs.insert(row.text(0)?.to_owned(), row.uint(1)?);
@@ -119,7 +130,7 @@ async fn overview(State(state): State<AppState>, me: Principal) -> ApiResult<Jso
                    WHERE j.state IN ('running', 'paused', 'waiting')";
     let open = ledger.query(waiting, vec![]).await?.first().map(|r| r.int(0)).transpose()?.unwrap_or(0);
     let dead = ledger.query("SELECT COUNT(*) FROM batch_exceptions WHERE state = 'dead'", vec![]).await?;
-    let tasks_running = workers.iter().map(|w| w.running.len() as u64).sum::<u64>();
+    let tasks_running = workers.iter().map(|w| u64::from(busy(w, &engines))).sum::<u64>();
     let slots = workers.iter().map(|w| w.offers.slots).sum();
     Ok(Json(Overview {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -133,4 +144,45 @@ async fn overview(State(state): State<AppState>, me: Principal) -> ApiResult<Jso
         dead: dead.first().map(|r| r.uint(0)).transpose()?.unwrap_or(0),
         recent,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemill_batch::protocol::{EngineBeat, PoolBeat, RunningTask};
+    use tidemill_blocks::fleet::Offers;
+
+    #[test]
+    fn a_slot_counts_once_whether_its_task_is_named_or_travels_with_others() {
+        let task = |job: &str| RunningTask { job: job.into(), stage: 0, task: 1, attempt: 1, started_at: Timestamp(0), memory: 0 };
+        let beat = |worker: &str, jobs: &[&str]| Heartbeat {
+            worker: worker.into(),
+            class: "default".into(),
+            host: "h".into(),
+            version: "1".into(),
+            offers: Offers { slots: 4, memory: 0, named: std::collections::BTreeMap::new() },
+            started_at: Timestamp(0),
+            at: Timestamp(0),
+            phase: WorkerPhase::Ready,
+            running: jobs.iter().map(|j| task(j)).collect(),
+            ranges: 0,
+            waiting: 0,
+            idle: 0,
+            tasks_done: 0,
+            busy_us: 0,
+            cpu_us: 0,
+            tools: Vec::new(),
+        };
+        let engine = |running| EngineBeat { running, ..EngineBeat::default() };
+        let pool = PoolBeat {
+            jobs: vec!["session".into()],
+            engines: vec![engine(Some((0, 5))), engine(Some((0, 9))), engine(None)],
+            ..PoolBeat::default()
+        };
+        let engines =
+            [EnginesBeat { worker: "w1".into(), host: "h".into(), at: Timestamp(0), pools: vec![pool], counts: Default::default() }];
+        assert_eq!(busy(&beat("w1", &["job", "job", "session"]), &engines), 4);
+        assert_eq!(busy(&beat("w1", &[]), &engines), 2);
+        assert_eq!(busy(&beat("w2", &["job"]), &engines), 1);
+    }
 }

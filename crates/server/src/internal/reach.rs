@@ -10,6 +10,9 @@ const WRITTEN_IN_JOBS: [&str; 2] = ["out", "live"];
 /// Where large messages are put by whoever sends them.
 const PAYLOADS: &str = "system/payloads";
 
+/// Files that sessions pin and engines read.
+const PACKAGES: &str = "packages";
+
 /// What a token of the role `worker` may touch. Administrators reach everything.
 #[derive(Debug, Clone)]
 pub struct WorkerReach {
@@ -43,7 +46,7 @@ impl WorkerReach {
 
     /// `Denied` unless `who` may read the object of this path.
     pub(super) async fn read(&self, who: &Principal, path: &str) -> Result<()> {
-        if self.list(who, path).is_ok() {
+        if self.list(who, path).is_ok() || under(path, PACKAGES) {
             return Ok(());
         }
         let named = match &self.inputs {
@@ -91,6 +94,8 @@ mod tests {
         reach.queue(&worker, "batch.work.default").unwrap();
         reach.table(&worker, "batch-state").unwrap();
         reach.read(&worker, "jobs/j1/out/0/1-1/0/a").await.unwrap();
+        reach.read(&worker, "packages/calendars/1.json").await.unwrap();
+        assert!(reach.write(&worker, "packages/calendars/1.json").is_err() && reach.list(&worker, "packages").is_err());
         for beyond in ["", "jobsx/a", "secrets/jobs/a", "system/tls", "uploads/u1/a", "data/x", "system/multipart/b/u/1"] {
             assert!(reach.read(&worker, beyond).await.is_err() && reach.list(&worker, beyond).is_err(), "{beyond}");
             assert!(reach.write(&worker, beyond).is_err(), "{beyond}");

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
+use serde::de::DeserializeOwned;
 use utoipa::openapi::path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{
-    ArrayBuilder, ContentBuilder, HttpMethod, ObjectBuilder, PathItem, Ref, RefOr, Required, ResponseBuilder, Schema, Type,
+    ArrayBuilder, Content, ContentBuilder, HttpMethod, ObjectBuilder, PathItem, Ref, RefOr, Required, ResponseBuilder, Schema, Type,
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -38,6 +39,7 @@ pub struct RouteDoc {
     requests: Vec<Body>,
     status: u16,
     answers: Vec<Body>,
+    errors: Vec<(u16, &'static str)>,
 }
 
 /// An optional parameter in the query.
@@ -53,6 +55,16 @@ struct Query {
 pub(super) struct Body {
     media: &'static str,
     shape: Shape,
+    example: Option<Example>,
+}
+
+/// A body as it may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Example {
+    /// The body.
+    pub json: &'static str,
+    /// Reads it as the type that the document says it has.
+    pub read: fn(&str) -> serde_json::Result<()>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -84,27 +96,42 @@ impl Known {
 impl Body {
     /// JSON of a type.
     pub(super) fn json<T: ToSchema + PartialSchema>() -> Self {
-        Self { media: "application/json", shape: Shape::One(Known::of::<T>()) }
+        Self { media: "application/json", shape: Shape::One(Known::of::<T>()), example: None }
     }
 
     /// A JSON array of a type.
     pub(super) fn list<T: ToSchema + PartialSchema>() -> Self {
-        Self { media: "application/json", shape: Shape::Many(Known::of::<T>()) }
+        Self { media: "application/json", shape: Shape::Many(Known::of::<T>()), example: None }
     }
 
     /// A stream of events, each with JSON of a type as its data.
     pub(super) fn events<T: ToSchema + PartialSchema>() -> Self {
-        Self { media: "text/event-stream", shape: Shape::One(Known::of::<T>()) }
+        Self { media: "text/event-stream", shape: Shape::One(Known::of::<T>()), example: None }
     }
 
     /// Text of a media type.
     pub(super) const fn text(media: &'static str) -> Self {
-        Self { media, shape: Shape::Text }
+        Self { media, shape: Shape::Text, example: None }
     }
 
     /// Any bytes.
     pub(super) const fn bytes() -> Self {
-        Self { media: "application/octet-stream", shape: Shape::Bytes }
+        Self::bytes_of("application/octet-stream")
+    }
+
+    /// Bytes of a media type.
+    pub(super) const fn bytes_of(media: &'static str) -> Self {
+        Self { media, shape: Shape::Bytes, example: None }
+    }
+
+    /// JSON of a type, with an example, which a test reads as that type.
+    pub(super) fn such_as<T: ToSchema + PartialSchema + DeserializeOwned>(json: &'static str) -> Self {
+        Self { example: Some(Example { json, read: |json| serde_json::from_str::<T>(json).map(drop) }), ..Self::json::<T>() }
+    }
+
+    fn content(self) -> Content {
+        let example = self.example.and_then(|e| serde_json::from_str(e.json).ok());
+        ContentBuilder::new().schema(Some(self.schema())).example(example).build()
     }
 
     fn schema(self) -> RefOr<Schema> {
@@ -122,7 +149,18 @@ impl Body {
 
 impl RouteDoc {
     pub(super) const fn new(method: &'static str, path: &'static str, tag: &'static str, access: Access, summary: &'static str) -> Self {
-        Self { method, path, access, tag, summary, query: Vec::new(), requests: Vec::new(), status: 200, answers: Vec::new() }
+        Self {
+            method,
+            path,
+            access,
+            tag,
+            summary,
+            query: Vec::new(),
+            requests: Vec::new(),
+            status: 200,
+            answers: Vec::new(),
+            errors: Vec::new(),
+        }
     }
 
     /// An optional text in the query.
@@ -154,6 +192,17 @@ impl RouteDoc {
     pub(super) const fn empty(mut self, status: u16) -> Self {
         self.status = status;
         self
+    }
+
+    /// When it answers with this error. What holds for every route (401, 403, 429, 500, 503) is said once, for the whole document.
+    pub(super) fn error(mut self, status: u16, when: &'static str) -> Self {
+        self.errors.push((status, when));
+        self
+    }
+
+    /// The examples of what it takes and gives.
+    pub fn examples(&self) -> impl Iterator<Item = Example> + '_ {
+        self.requests.iter().chain(&self.answers).filter_map(|body| body.example)
     }
 
     /// The path as OpenAPI writes it: without the star of a parameter that spans segments.
@@ -195,6 +244,9 @@ impl RouteDoc {
             .parameters(Some(self.parameters()))
             .response(self.status.to_string(), self.answer())
             .response("default", Ref::from_response_name("Error"));
+        for (status, when) in &self.errors {
+            operation = operation.response(status.to_string(), refusal(when));
+        }
         if self.access != Access::Anybody {
             let nothing: [&str; 0] = [];
             operation = operation.security(SecurityRequirement::new("token", nothing));
@@ -203,7 +255,7 @@ impl RouteDoc {
         if !self.requests.is_empty() {
             let mut request = RequestBodyBuilder::new().required(Some(Required::True));
             for body in &self.requests {
-                request = request.content(body.media, ContentBuilder::new().schema(Some(body.schema())).build());
+                request = request.content(body.media, body.content());
             }
             operation = operation.request_body(Some(request.build()));
         }
@@ -219,7 +271,7 @@ impl RouteDoc {
         };
         let mut response = ResponseBuilder::new().description(about);
         for body in &self.answers {
-            response = response.content(body.media, ContentBuilder::new().schema(Some(body.schema())).build());
+            response = response.content(body.media, body.content());
         }
         response
     }
@@ -243,6 +295,12 @@ impl RouteDoc {
         let from_query = self.query.iter().map(|q| parameter(q.name, ParameterIn::Query, q.number, Some(q.about)));
         from_path.chain(from_query).collect()
     }
+}
+
+/// An error with what it means here.
+fn refusal(when: &str) -> ResponseBuilder {
+    let schema = Ref::from_schema_name(tidemill_api::ErrorEnvelope::name());
+    ResponseBuilder::new().description(when).content("application/json", ContentBuilder::new().schema(Some(schema)).build())
 }
 
 fn parameter(name: &str, place: ParameterIn, number: bool, about: Option<&str>) -> Parameter {

@@ -4,6 +4,7 @@
 //! routes that are not documented.
 
 mod doc;
+mod grid;
 mod routes;
 
 use axum::Router;
@@ -17,7 +18,7 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema as _, ToSchema as _};
 
-pub use doc::{Access, RouteDoc};
+pub use doc::{Access, Example, RouteDoc};
 pub use routes::documented;
 
 use crate::AppState;
@@ -44,7 +45,7 @@ pub fn openapi() -> OpenApi {
     OpenApiBuilder::new().info(info).paths(paths).components(Some(components)).tags(Some(tags())).build()
 }
 
-const ABOUT: &str = "Jobs, workers, queues, objects and SQL over HTTP. All times are RFC 3339 text in UTC unless said otherwise, all spans \
+const ABOUT: &str = "Jobs, sessions, workers, queues, objects and SQL over HTTP. All times are RFC 3339 text in UTC unless said otherwise, all spans \
 are microseconds (`_us`), all sizes bytes. Every answer that is not a success has the body `ErrorEnvelope`, whose `kind` says what to do.";
 
 fn license() -> License {
@@ -67,6 +68,7 @@ fn error() -> Response {
 fn tags() -> Vec<Tag> {
     let tags = [
         ("batch", "Jobs: submit, follow, steer, results, logs."),
+        ("grid", "Sessions: open, hand tasks over, follow results, steer; files of results, the archive, packages."),
         ("fleet", "Workers, groups of workers, the overview."),
         ("queues", "Queues and dead letters."),
         ("objects", "Objects, uploads and credentials for S3 clients."),

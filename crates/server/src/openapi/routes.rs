@@ -9,21 +9,23 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::doc::{Access, Body, RouteDoc};
+use super::grid;
 use crate::audit::Entry;
 use crate::auth::{ChangeUser, CreatedToken, NewToken, NewUser, Principal, Role, SignIn, Token, User};
 use crate::health::Readiness;
 
-const VIEWER: Access = Access::Role(Role::Viewer);
-const USER: Access = Access::Role(Role::User);
+pub(super) const VIEWER: Access = Access::Role(Role::Viewer);
+pub(super) const USER: Access = Access::Role(Role::User);
 const OPERATOR: Access = Access::Role(Role::Operator);
 const ADMIN: Access = Access::Role(Role::Admin);
 
-const AFTER: &str = "Where the page before ended: its `next`.";
-const LIMIT: &str = "How many at most.";
+pub(super) const AFTER: &str = "Where the page before ended: its `next`.";
+pub(super) const LIMIT: &str = "How many at most.";
 
 /// Every route of the public interface. The workers' own is between programs of one version and is not for others.
 pub fn documented() -> Vec<RouteDoc> {
-    [jobs(), steering(), results(), fleet(), queues(), objects(), auth(), server()].into_iter().flatten().collect()
+    let grid = [grid::sessions(), grid::looking(), grid::steering(), grid::data(), grid::packages()].concat();
+    [jobs(), steering(), results(), grid, fleet(), queues(), objects(), auth(), server()].into_iter().flatten().collect()
 }
 
 fn jobs() -> Vec<RouteDoc> {
@@ -183,7 +185,7 @@ fn server() -> Vec<RouteDoc> {
 }
 
 /// An empty object: there is nothing to tell.
-struct Nothing;
+pub(super) struct Nothing;
 
 impl PartialSchema for Nothing {
     fn schema() -> RefOr<Schema> {

@@ -1,5 +1,6 @@
 //! SQL over HTTP, and what the systems show in it.
 
+pub(crate) mod grid;
 mod segments;
 mod sources;
 
@@ -15,6 +16,7 @@ use tidemill_api::{SqlColumn, SqlRequest, SqlResponse};
 use tidemill_base::{Error, Result};
 use tidemill_batch::service::Manager;
 use tidemill_blocks::Blocks;
+use tidemill_grid::archive::Archive;
 use tidemill_query::{Engine, EngineSettings, Limits};
 
 pub use segments::ParquetSink;
@@ -31,7 +33,9 @@ pub fn routes() -> Router<AppState> {
 /// The engine with every table there is.
 pub fn engine(blocks: &Blocks, manager: &Manager, env: tidemill_base::Env, settings: EngineSettings, price: f64) -> Result<Arc<Engine>> {
     let engine = Engine::new(Arc::clone(&blocks.objects), settings)?;
-    sources::register(&engine, blocks, manager, env, price);
+    sources::register(&engine, blocks, manager, env.clone(), price);
+    // It only reads, and so needs no storage class.
+    grid::register(&engine, blocks, manager, env, Archive::new(Arc::clone(&blocks.objects), ""), price);
     Ok(Arc::new(engine))
 }
 

@@ -9,7 +9,7 @@ use tidemill_batch::model::FailureClass;
 use tidemill_batch::service::{LiveBatch, SegmentSink};
 use tidemill_query::{ColumnValues, TableData, TableSchema, Type, parquet};
 
-/// `batch.tasks`: a row for each settled attempt.
+/// `batch.tasks` and `grid.attempts`: a row for each settled attempt.
 pub(super) fn schema() -> TableSchema {
     TableSchema::new(&[
         ("job", Type::Text),

@@ -1,12 +1,15 @@
-//! The tables: `batch.jobs`, `batch.stages`, `batch.tasks`, `batch.failures`, `fleet.workers`, `fleet.groups`.
+//! The tables: `batch.jobs`, `batch.stages`, `batch.tasks`, `batch.failures`, `grid.attempts`, `fleet.workers`, `fleet.groups`.
+//!
+//! Sessions of the grid are jobs inside. Their rows are in the tables of the grid alone, so that who counts jobs counts jobs.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidemill_base::{Env, Result, Timestamp};
 use tidemill_batch::service::{Manager, live_workers};
-use tidemill_batch::store::read::{self, JobRow, StageRow};
+use tidemill_batch::store::read::{self, JobKind, JobRow, StageRow};
 use tidemill_blocks::Blocks;
+use tidemill_blocks::ledger::Ledger;
 use tidemill_query::{ColumnValues as V, Engine, Scan, Scanned, SegmentRef, Source, TableData, TableSchema, Type};
 
 use super::segments;
@@ -14,7 +17,9 @@ use super::segments;
 pub(super) fn register(engine: &Engine, blocks: &Blocks, manager: &Manager, env: Env, price: f64) {
     engine.register("batch", "jobs", Arc::new(Jobs(blocks.clone())));
     engine.register("batch", "stages", Arc::new(Stages(blocks.clone(), price)));
-    engine.register("batch", "tasks", Arc::new(Tasks { manager: manager.clone(), price }));
+    let attempts = |kind| Arc::new(Attempts { manager: manager.clone(), ledger: Arc::clone(&blocks.ledger), kind, price });
+    engine.register("batch", "tasks", attempts(JobKind::Job));
+    engine.register("grid", "attempts", attempts(JobKind::Session));
     engine.register("batch", "failures", Arc::new(Failures(blocks.clone())));
     engine.register("fleet", "workers", Arc::new(Workers(blocks.clone(), env)));
     engine.register("fleet", "groups", Arc::new(Groups(blocks.clone())));
@@ -52,7 +57,8 @@ impl Source for Jobs {
     }
 
     async fn scan(&self, _want: &Scan) -> Result<Scanned> {
-        let rows: Vec<JobRow> = read::all_jobs(self.0.ledger.as_ref()).await?;
+        let mut rows: Vec<JobRow> = read::all_jobs(self.0.ledger.as_ref()).await?;
+        rows.retain(|j| j.kind == JobKind::Job);
         let table = TableData::with_rows(rows.len())
             .column("id", texts(&rows, |j| &j.id))?
             .column("name", texts(&rows, |j| &j.name))?
@@ -105,7 +111,9 @@ impl Source for Stages {
 
     async fn scan(&self, want: &Scan) -> Result<Scanned> {
         let one = want.words("job").filter(|w| w.len() == 1).and_then(|w| w.first());
-        let rows = read::stages(self.0.ledger.as_ref(), one.map(String::as_str)).await?;
+        let mut rows = read::stages(self.0.ledger.as_ref(), one.map(String::as_str)).await?;
+        let sessions = read::sessions(self.0.ledger.as_ref()).await?;
+        rows.retain(|s| !sessions.contains(&s.job));
         let mut table = TableData::with_rows(rows.len())
             .column("job", texts(&rows, |s| &s.job))?
             .column("name", texts(&rows, |s| &s.name))?
@@ -123,26 +131,34 @@ impl Source for Stages {
     }
 }
 
-struct Tasks {
+/// Settled attempts of tasks: those of jobs, or those of sessions.
+struct Attempts {
     manager: Manager,
+    ledger: Arc<dyn Ledger>,
+    kind: JobKind,
     price: f64,
 }
 
 #[async_trait]
-impl Source for Tasks {
+impl Source for Attempts {
     fn schema(&self) -> TableSchema {
         segments::schema()
     }
 
     async fn scan(&self, want: &Scan) -> Result<Scanned> {
         let one = want.words("job").filter(|w| w.len() == 1).and_then(|w| w.first());
-        let picture = self.manager.statistics(one.map(String::as_str)).await?;
+        let mut picture = self.manager.statistics(one.map(String::as_str)).await?;
+        let sessions = read::sessions(self.ledger.as_ref()).await?;
+        let listed = |job: &str| sessions.contains(job) == (self.kind == JobKind::Session);
+        picture.live.retain(|batch| listed(&batch.job));
+        // `jobs/ID/stats/...`
+        picture.segments.retain(|(path, ..)| path.split('/').nth(1).is_some_and(listed));
         let segments: Result<Vec<SegmentRef>> = picture
             .segments
             .into_iter()
             .map(|(path, rows, bytes)| Ok(SegmentRef { path: tidemill_blocks::objects::parse_path(&path)?, rows, bytes }))
             .collect();
-        Ok(Scanned { tables: vec![segments::table(&picture.live, self.price)?], segments: segments? })
+        Ok(Scanned { tables: vec![segments::table(&picture.live, self.price)?], segments: segments?, ..Scanned::default() })
     }
 }
 
@@ -168,7 +184,7 @@ impl Source for Failures {
     async fn scan(&self, want: &Scan) -> Result<Scanned> {
         let ledger = self.0.ledger.as_ref();
         let mut out = Vec::new();
-        for job in read::all_jobs(ledger).await?.iter().filter(|j| want.wants("job", &j.id)) {
+        for job in read::all_jobs(ledger).await?.iter().filter(|j| j.kind == JobKind::Job && want.wants("job", &j.id)) {
             let rows = read::exceptions(ledger, &job.id, None, 1_000_000).await?;
             if rows.is_empty() {
                 continue;
@@ -186,7 +202,7 @@ impl Source for Failures {
                 .column("at", times(&rows, |e| Some(e.at)))?;
             out.push(table);
         }
-        Ok(Scanned { tables: out, segments: Vec::new() })
+        Ok(Scanned { tables: out, ..Scanned::default() })
     }
 }
 

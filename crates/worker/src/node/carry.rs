@@ -14,8 +14,9 @@ use tidemill_blocks::queue::{Delivery, NewMessage, ReceiptOutcome};
 use tidemill_runtime::{Stopwatch, sleep};
 use tokio::sync::Mutex;
 
-use super::fence::{Claimed, Fence, Hold, claim};
-use super::{Held, Node, report};
+use super::fence::{Claimed, Fence, Hold, claim, said};
+use super::recall::Recalled;
+use super::{Held, Node, Said, report};
 use crate::range::{self, Kill, OpenRange};
 use crate::work::{Draft, Failure};
 
@@ -27,6 +28,10 @@ const PASSED_ON: Duration = Duration::from_millis(250);
 const ASIDE: Duration = Duration::from_secs(1);
 /// Added to the rest of another's claim, so that this worker does not come a moment too early.
 const AFTER_OTHERS: Duration = Duration::from_secs(1);
+/// A range of short tasks may end so soon after it came that its claim is never written: its report says all that the claim would.
+const UNCLAIMED: Duration = Duration::from_millis(10);
+/// How often results are reported that have come.
+const RESULTS_EVERY: Duration = Duration::from_millis(250);
 /// How long running tasks of a lost range may take to die.
 const LOST_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -38,7 +43,7 @@ pub(super) async fn carry(node: Arc<Node>, delivery: Delivery) {
         Err(e) => return tracing::error!(error = %e.chain(), "passed over a message that is no work item"),
     };
     let Some(held) = node.hold(&item, delivery.receipt) else { return };
-    let outcome = carry_held(&node, &held, &item).await;
+    let outcome = carry_held(&node, &held, &item, delivery.receives == 1).await;
     node.let_go(&item);
     if let Err(e) = outcome {
         tracing::warn!(job = item.job, stage = item.stage, range = item.range, error = %e.chain(), "put off a range");
@@ -46,12 +51,17 @@ pub(super) async fn carry(node: Arc<Node>, delivery: Delivery) {
     }
 }
 
-async fn carry_held(node: &Arc<Node>, held: &Held, item: &WorkItem) -> Result<()> {
+async fn carry_held(node: &Arc<Node>, held: &Held, item: &WorkItem, is_first: bool) -> Result<()> {
     if node.is_for_others(item).await? {
         return node.pass_on(held, item).await;
     }
-    let (fence, control) = match claim(node, item).await? {
-        Claimed::Mine(fence, control) => (fence, control),
+    let claimed = if is_first && node.is_unhindered(&item.job) && node.stage(item).await.is_ok_and(|s| s.engine().is_some()) {
+        Claimed::Mine(Box::new(Fence::unwritten(node, item)), Said { control: Control::Run, version: 0 }, Recalled::default())
+    } else {
+        claim(node, item).await?
+    };
+    let (fence, control, recalled) = match claimed {
+        Claimed::Mine(fence, control, recalled) => (fence, control, recalled),
         Claimed::Other(wait) => {
             node.rest(held, wait + AFTER_OTHERS).await;
             return Ok(());
@@ -71,6 +81,7 @@ async fn carry_held(node: &Arc<Node>, held: &Held, item: &WorkItem) -> Result<()
     // What was said while this was under way has come by the feed; the later word counts.
     let said = [Some(control), node.heard(&item.job)].into_iter().flatten().max_by_key(|c| c.version);
     node.obey(&range, said.map_or(Control::Run, |c| c.control));
+    node.obey_recall(&range, recalled);
     if !node.stop.phase().is_running() {
         range.stop(false);
     }
@@ -116,12 +127,13 @@ impl Node {
         }
     }
 
-    /// Whether the tasks can never run here, and can on another worker that takes work.
+    /// Whether the tasks can never run here, or nobody knows when, and another worker takes work that can run them.
     async fn is_for_others(&self, item: &WorkItem) -> Result<bool> {
         // What is wrong with a stage that cannot be had is said when its tasks are prepared.
         let Ok(stage) = self.stage(item).await else { return Ok(false) };
         let wants = &stage.definition.spec.resources;
-        if self.floor.misfit(wants).is_none() {
+        // A range that was asked for before the floor was stuck.
+        if self.floor.misfit(wants).is_none() && !self.floor.is_stuck(self.env.now()) {
             return Ok(false);
         }
         let workers = live_workers(self.blocks.table.as_ref(), self.env.now()).await?;
@@ -132,11 +144,16 @@ impl Node {
     /// Leaves the range to another worker. A message of its own, since one that is delivered too often counts as lost.
     async fn pass_on(&self, held: &Held, item: &WorkItem) -> Result<()> {
         // Whoever asks again at once would get it again.
-        *self.aside_until.lock().unwrap_or_else(PoisonError::into_inner) = self.env.now() + ASIDE;
+        self.stand_aside();
         let message = NewMessage::after(encode(item)?, PASSED_ON);
         self.blocks.queue.send(&keys::work_queue(&self.settings.class), vec![message]).await?;
         self.acknowledge(held).await;
         Ok(())
+    }
+
+    /// Asks for nothing for a while.
+    pub(super) fn stand_aside(&self) {
+        *self.aside_until.lock().unwrap_or_else(PoisonError::into_inner) = self.env.now() + ASIDE;
     }
 
     async fn say_done(&self, item: &WorkItem, seq: u64) -> Result<()> {
@@ -164,11 +181,13 @@ impl Carrier<'_> {
     async fn work(&self) -> Option<bool> {
         let (node, range) = (self.node, &self.range);
         let mut since = Stopwatch::start();
+        // Whoever waits for results wants them while they come.
+        let every = if range.stage.engine().is_some() { node.settings.report_every.min(RESULTS_EVERY) } else { node.settings.report_every };
         loop {
             node.fetch_ahead(range);
             node.store_all(range);
             let due = range.lock().work.is_due();
-            if due || since.elapsed() >= node.settings.report_every {
+            if due || since.elapsed() >= every {
                 since = Stopwatch::start();
                 let draft = range.lock().work.draft();
                 if let Some(draft) = draft {
@@ -182,7 +201,7 @@ impl Carrier<'_> {
                     }
                 }
             }
-            let rest = node.settings.report_every.saturating_sub(since.elapsed());
+            let rest = every.saturating_sub(since.elapsed());
             tokio::select! {
                 biased;
                 () = range.wake.notified() => {}
@@ -212,10 +231,10 @@ impl Carrier<'_> {
 
     async fn try_report(&self, draft: &Draft) -> Result<Hold> {
         let (node, range) = (self.node, &self.range);
-        let parcel = report::build(range, &node.settings.id, draft, node.env.now())?;
+        let mut parcel = report::build(range, &node.settings.id, draft, node.env.now())?;
         // Else it has been written, which an extension of the claim has found out since the answer was lost.
         if self.fence.lock().await.state.seq < draft.seq {
-            if let Some((path, bytes)) = parcel.pack {
+            if let Some((path, bytes)) = parcel.pack.take() {
                 range.lock().written.push(path.clone());
                 // Not under the fence's lock: a large pack may take longer than the claim lasts without being extended.
                 objects::put(node.blocks.objects.as_ref(), &path, bytes).await?;
@@ -225,17 +244,54 @@ impl Carrier<'_> {
                 return Ok(hold);
             }
         }
-        let pack = keys::pack(&range.item.job, range.item.stage, range.item.range, range.epoch, draft.seq);
-        range.lock().written.retain(|p| *p != pack && !parcel.named.contains(p));
+        let pack = parcel.pack_path;
+        range.lock().written.retain(|p| Some(p) != pack.as_ref() && !parcel.named.contains(p));
         node.say_done(&range.item, draft.seq).await?;
         range.lock().work.acknowledge();
         Ok(Hold::Ours)
+    }
+
+    /// Writes a claim down that has not been, and does what is asked of the job. Returns whether a report counted when the range is
+    /// another's.
+    async fn claim_now(&self) -> Option<bool> {
+        let mut tries = 0;
+        loop {
+            let mut fence = self.fence.lock().await;
+            if fence.is_written() {
+                return None;
+            }
+            match fence.extend().await {
+                Ok(Hold::Lost { counted }) => return Some(counted),
+                Ok(Hold::Ours) => break,
+                Err(e) => {
+                    drop(fence);
+                    tries += 1;
+                    tracing::warn!(error = %e.chain(), "could not write a claim, trying again");
+                    sleep(self.node.settings.retry.delay(tries, &self.node.env)).await;
+                }
+            }
+        }
+        // Before the claim this was not asked; what is said after it, the feed brings.
+        match said(&self.node.blocks.table, &self.range.item.job).await {
+            Ok((said, recalled)) => {
+                self.node.obey(&self.range, said.control);
+                self.node.obey_recall(&self.range, recalled);
+            }
+            Err(e) => tracing::warn!(error = %e.chain(), "could not read what is asked of a job; the feed will say it when it changes"),
+        }
+        None
     }
 
     /// Keeps claim and message; returns when the range is lost.
     async fn keep(&self) -> bool {
         let node = self.node;
         let lease = node.settings.lease;
+        if !self.fence.lock().await.is_written() {
+            sleep(UNCLAIMED).await;
+            if let Some(counted) = self.claim_now().await {
+                return counted;
+            }
+        }
         loop {
             sleep(lease / 3).await;
             let mut fence = self.fence.lock().await;

@@ -9,13 +9,17 @@ use tidemill_batch::protocol::{Claim, Control, FENCE_KEPT, RangeState, Report, W
 use tidemill_blocks::table::{Condition, Key, Table, Write};
 use tidemill_runtime::sleep;
 
+use super::recall::Recalled;
 use super::{Node, Said};
+
+/// An epoch that is drawn has 40 bits: claims that follow count on from it.
+const EPOCH_SHIFT: u32 = 24;
 
 /// What came of an attempt to claim a range.
 #[derive(Debug)]
 pub(super) enum Claimed {
-    /// It is ours; and what is asked of its job.
-    Mine(Box<Fence>, Said),
+    /// It is ours; and what is asked of its job, and of tasks of it.
+    Mine(Box<Fence>, Said, Recalled),
     /// Somebody has finished it; the last report's number.
     Finished(u64),
     /// Somebody else is at it for so long.
@@ -31,7 +35,7 @@ pub(super) async fn claim(node: &Node, item: &WorkItem) -> Result<Claimed> {
         let got = read_both(table, &fence, &item.job).await;
         let outcome = match got {
             Err(e) => Err(e),
-            Ok((current, control)) => {
+            Ok((current, control, recalled)) => {
                 let state = current.as_ref().map(|(s, _)| s);
                 let state = match decide(state, &node.settings.id, node.env.now(), node.settings.lease) {
                     Claim::AlreadyFinished => return Ok(Claimed::Finished(state.map_or(0, |s| s.seq))),
@@ -41,7 +45,7 @@ pub(super) async fn claim(node: &Node, item: &WorkItem) -> Result<Claimed> {
                 let condition = current.map_or(Condition::Absent, |(_, version)| Condition::Version(version));
                 let write = Write::put(fence.clone(), encode(&state)?, condition);
                 table.transact(STATE_TABLE, vec![write]).await.map(|versions| {
-                    let version = versions.first().copied().unwrap_or(0);
+                    let version = versions.first().copied();
                     let fence = Fence {
                         table: table.clone(),
                         env: node.env.clone(),
@@ -52,7 +56,7 @@ pub(super) async fn claim(node: &Node, item: &WorkItem) -> Result<Claimed> {
                         unsure: false,
                         unanswered: None,
                     };
-                    Claimed::Mine(Box::new(fence), control)
+                    Claimed::Mine(Box::new(fence), control, recalled)
                 })
             }
         };
@@ -68,19 +72,28 @@ pub(super) async fn claim(node: &Node, item: &WorkItem) -> Result<Claimed> {
     }
 }
 
-type Read = (Option<(RangeState, u64)>, Said);
+type Read = (Option<(RangeState, u64)>, Said, Recalled);
 
 async fn read_both(table: &Arc<dyn Table>, fence: &Key, job: &str) -> Result<Read> {
-    let state = table.get(STATE_TABLE, fence);
-    let control_key = keys::control_job(job);
-    let control = table.get(keys::CONTROL_TABLE, &control_key);
-    let (state, control) = futures::future::try_join(state, control).await?;
+    let (state, (control, recalled)) = futures::future::try_join(table.get(STATE_TABLE, fence), said(table, job)).await?;
     let state = state.map(|i| Ok::<_, Error>((decode("fence", &i.value)?, i.version))).transpose()?;
+    Ok((state, control, recalled))
+}
+
+/// What the manager has said of a job, and of tasks of it.
+pub(super) async fn said(table: &Arc<dyn Table>, job: &str) -> Result<(Said, Recalled)> {
+    let said = table.get_many(keys::CONTROL_TABLE, &[keys::control_job(job), keys::control_tasks(job)]).await?;
+    let mut said = said.into_iter();
+    let (control, recalled) = (said.next().flatten(), said.next().flatten());
     let control = match control {
         Some(item) => Said { control: decode("control", &item.value)?, version: item.version },
         None => Said { control: Control::Run, version: 0 },
     };
-    Ok((state, control))
+    let recalled = match recalled {
+        Some(item) => Recalled { recall: Arc::new(decode("recalled tasks", &item.value)?), version: item.version },
+        None => Recalled::default(),
+    };
+    Ok((control, recalled))
 }
 
 /// Whether the range is still ours.
@@ -101,7 +114,8 @@ pub(super) struct Fence {
     lease: Duration,
     key: Key,
     pub(super) state: RangeState,
-    version: u64,
+    /// `None`: it is not written yet, and must not be there when it is.
+    version: Option<u64>,
     /// A write was answered in a way that leaves open whether it happened, so `state` may be behind.
     unsure: bool,
     /// The number of a report of which that is not known.
@@ -109,6 +123,32 @@ pub(super) struct Fence {
 }
 
 impl Fence {
+    /// A claim that is written with the first report or when it is extended, whichever comes first. For a range that seems to be delivered
+    /// for the first time: should somebody have claimed it all the same, what is written first says that the range is lost, as for any
+    /// other. Until then objects may be written under its epoch, so that has to be nobody else's, not even of a claim that is long over: a
+    /// queue may give a message twice and call it the first time twice.
+    pub(super) fn unwritten(node: &Node, item: &WorkItem) -> Self {
+        let key = keys::fence(&item.job, item.stage, item.range);
+        Self::unclaimed(node.blocks.table.clone(), node.env.clone(), node.settings.lease, &node.settings.id, key)
+    }
+
+    fn unclaimed(table: Arc<dyn Table>, env: Env, lease: Duration, worker: &str, key: Key) -> Self {
+        let state = RangeState {
+            // The first epoch is of a range that is claimed before it is begun.
+            epoch: 2 + (env.random_u64() >> EPOCH_SHIFT),
+            worker: worker.to_owned(),
+            lease_until: env.now() + lease,
+            seq: 0,
+            settled: RunSet::new(),
+            finished: false,
+        };
+        Self { table, env, lease, key, state, version: None, unsure: false, unanswered: None }
+    }
+
+    pub(super) const fn is_written(&self) -> bool {
+        self.version.is_some()
+    }
+
     /// How much longer the claim runs.
     pub(super) fn left(&self) -> Duration {
         self.state.lease_until.since(self.env.now())
@@ -143,11 +183,12 @@ impl Fence {
     }
 
     async fn write(&mut self, next: RangeState, mut writes: Vec<Write>) -> Result<Hold> {
-        let put = Write::put(self.key.clone(), encode(&next)?, Condition::Version(self.version));
+        let condition = self.version.map_or(Condition::Absent, Condition::Version);
+        let put = Write::put(self.key.clone(), encode(&next)?, condition);
         writes.insert(0, if next.finished { put.expiring(self.env.now() + FENCE_KEPT) } else { put });
         match self.table.transact(STATE_TABLE, writes).await {
             Ok(versions) => {
-                (self.state, self.version) = (next, versions.first().copied().unwrap_or(0));
+                (self.state, self.version) = (next, versions.first().copied());
                 (self.unsure, self.unanswered) = (false, None);
                 Ok(Hold::Ours)
             }
@@ -185,7 +226,7 @@ impl Fence {
             self.unanswered = None;
         }
         self.unsure = false;
-        self.version = item.version;
+        self.version = Some(item.version);
         self.state = state;
         Ok(None)
     }
@@ -217,8 +258,33 @@ mod tests {
         let Claim::Take(state) = decide(None, "w1", env.now(), lease) else { panic!("nobody holds it") };
         let key = keys::fence("j", 0, 7);
         let put = Write::put(key.clone(), encode(&state).unwrap(), Condition::Absent);
-        let version = table.transact(STATE_TABLE, vec![put]).await.unwrap()[0];
+        let version = Some(table.transact(STATE_TABLE, vec![put]).await.unwrap()[0]);
         Fence { table: table.clone(), env: env.clone(), lease, key, state, version, unsure: false, unanswered: None }
+    }
+
+    #[tokio::test]
+    async fn a_range_that_is_given_twice_as_if_for_the_first_time_counts_once_and_shares_no_objects() {
+        let (env, _) = Env::manual(Timestamp::from_millis(1000), 1);
+        let table: Arc<dyn Table> = Arc::new(MemoryTable::new(env.clone()));
+        table.ensure(STATE_TABLE).await.unwrap();
+        let begin = |worker: &str| Fence::unclaimed(table.clone(), env.clone(), Duration::from_secs(10), worker, keys::fence("j", 0, 7));
+        let object = |f: &Fence| keys::result_object("j", 0, 7, f.state.epoch, 1);
+        let report = |f: &Fence| vec![Write::put(keys::report("j", 0, 7, 1), encode(&a_report(f.state.epoch)).unwrap(), Condition::Absent)];
+        let mut first = begin("w1");
+        let writes = report(&first);
+        assert_eq!(first.report(1, &RunSet::from_run(0, 5), true, writes).await.unwrap(), Hold::Ours);
+        // By the same worker as well: it has forgotten what is done.
+        for worker in ["w1", "w2"] {
+            let mut again = begin(worker);
+            assert_ne!(object(&again), object(&first), "what {worker} removes of its own must not be what counts");
+            assert_eq!(again.extend().await.unwrap(), Hold::Lost { counted: false });
+            let mut again = begin(worker);
+            let writes = report(&again);
+            assert_eq!(again.report(1, &RunSet::from_run(0, 5), true, writes).await.unwrap(), Hold::Lost { counted: false });
+        }
+        // One that is written first by a claim of the ordinary kind.
+        let next = decide(Some(&RangeState { finished: false, ..first.state.clone() }), "w1", env.now(), Duration::from_secs(10));
+        assert!(matches!(next, Claim::Take(s) if s.epoch == first.state.epoch + 1));
     }
 
     /// The same fence as a worker has it whose report was written and whose answer was lost.

@@ -80,7 +80,12 @@ async fn give_back(node: &Node, deliveries: Vec<Delivery>) {
 
 /// How many more ranges to ask for.
 fn wanted(node: &Node) -> usize {
-    if node.env.now() < *node.aside_until.lock().unwrap_or_else(PoisonError::into_inner) {
+    let now = node.env.now();
+    if now < *node.aside_until.lock().unwrap_or_else(PoisonError::into_inner) {
+        return 0;
+    }
+    // What came now would wait behind tasks of which nobody knows how long they take.
+    if node.floor.is_stuck(now) {
         return 0;
     }
     let prefetch = node.settings.prefetch;

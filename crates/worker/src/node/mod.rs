@@ -7,6 +7,7 @@ mod fence;
 mod heartbeat;
 mod intake;
 mod prepare;
+mod recall;
 mod report;
 mod transfer;
 
@@ -28,6 +29,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::floor::Floor;
+use crate::payloads::Kept;
 use crate::range::{Kill, OpenRange};
 use crate::runner::{LiveLog, Runner, Runners};
 use crate::settings::{WorkerBlocks, WorkerSettings};
@@ -70,9 +72,11 @@ struct Node {
     floor: Arc<Floor>,
     runner: Arc<dyn Runner>,
     reader: Reader,
+    submissions: Kept,
     stages: Mutex<BTreeMap<(String, u32), Arc<Stage>>>,
     held: Mutex<BTreeMap<RangeKey, Arc<Held>>>,
     controls: Mutex<BTreeMap<String, Said>>,
+    recalls: Mutex<BTreeMap<String, recall::Recalled>>,
     /// Until when no work is asked for, so that others get what only they can run.
     aside_until: Mutex<Timestamp>,
     /// Draining: nothing new. Closing: running tasks are handed back.
@@ -97,12 +101,14 @@ impl WorkerNode {
         settings.check()?;
         let floor = Arc::new(Floor::new(settings.offers.clone()));
         let (logs, live) = unbounded_channel();
-        let runner = runners.start(&settings, &floor, &env, &tasks, logs)?;
+        let runner = runners.start(&settings, &blocks, &floor, &env, &tasks, logs)?;
         let node = Node {
             reader: Reader::default(),
+            submissions: Kept::default(),
             stages: Mutex::default(),
             held: Mutex::default(),
             controls: Mutex::default(),
+            recalls: Mutex::default(),
             aside_until: Mutex::default(),
             stop: Shutdown::new(),
             transfers: Arc::new(Semaphore::new(settings.transfers)),
@@ -133,7 +139,7 @@ impl WorkerNode {
             () = node.follow_shutdown() => {}
             () = node.write_live_logs(&mut self.live) => {}
         }
-        heartbeat::say(&node, WorkerPhase::Gone).await
+        heartbeat::say(&node, WorkerPhase::Gone, 0).await
     }
 }
 
@@ -239,6 +245,12 @@ impl Node {
     /// What the feed has said of a job since this worker started.
     fn heard(&self, job: &str) -> Option<Said> {
         self.controls.lock().unwrap_or_else(PoisonError::into_inner).get(job).copied()
+    }
+
+    /// Whether nothing was heard by which tasks of the job would be given back. What was heard may be old, which a claim finds out; without
+    /// one, tasks that may run again would go to and fro between here and the manager until the feed says so.
+    fn is_unhindered(&self, job: &str) -> bool {
+        self.heard(job).is_none_or(|said| said.control == Control::Run) && !self.has_recalled(job)
     }
 
     /// Does what is asked about a job's range.

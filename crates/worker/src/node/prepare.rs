@@ -23,7 +23,7 @@ impl Node {
     /// The range with all that its tasks need, and why they cannot start if so. `Unavailable` is worth another try.
     pub(super) async fn prepare(&self, item: &WorkItem, claim: &RangeState) -> Result<(OpenRange, Option<Failure>)> {
         let stage = self.stage(item).await?;
-        let inputs = inputs::load(&self.blocks, &self.reader, &stage, item).await?;
+        let inputs = inputs::load(&self.blocks, &self.reader, &self.submissions, &stage, item).await?;
         let asks = stage.definition.spec.credentials && stage.kind != Kind::Noop;
         let staged = self.runner.uses_files() && (asks || takes_files(&inputs, &stage, item));
         let (base_env, failure) = match self.base_env(&stage, item) {

@@ -2,18 +2,24 @@
 
 use bytes::BytesMut;
 use object_store::path::Path;
-use tidemill_base::{Error, Result, Timestamp};
-use tidemill_batch::protocol::{OutputPage, Report, StoredFile, TaskOutput, encode, keys};
+use tidemill_base::{Error, Result, RunSet, Timestamp};
+use tidemill_batch::model::TaskColumns;
+use tidemill_batch::protocol::{OutputPage, Report, ResultBody, ResultPage, StoredFile, TaskOutput, encode, keys};
 use tidemill_blocks::table::{Condition, Write};
 
 use crate::range::OpenRange;
 use crate::work::{Draft, PendingFile};
+
+/// Results up to so many bytes lie in their page, which has to fit an item of the table with all its columns.
+const INLINE_RESULTS: usize = 160 << 10;
 
 /// What one report writes.
 #[derive(Debug)]
 pub(super) struct Parcel {
     /// The object that holds the small files, if there are any.
     pub(super) pack: Option<(Path, bytes::Bytes)>,
+    /// Where that object is.
+    pub(super) pack_path: Option<Path>,
     /// The report, and the output page if there are outputs.
     pub(super) writes: Vec<Write>,
     /// Every object the page names.
@@ -32,7 +38,7 @@ pub(super) fn build(range: &OpenRange, worker: &str, draft: &Draft, now: Timesta
         returned: draft.returned.runs().collect(),
         cancelled: draft.cancelled.runs().collect(),
         finished: draft.finished,
-        columns: draft.columns.pack()?,
+        columns: columns(draft).pack()?,
         at: now,
     };
     let key = keys::report(&item.job, item.stage, item.range, draft.seq);
@@ -55,7 +61,55 @@ pub(super) fn build(range: &OpenRange, worker: &str, draft: &Draft, now: Timesta
         writes.push(Write::put(key, encode(&page)?, Condition::Absent));
     }
     let Packer { path, bytes, named } = packer;
-    Ok(Parcel { pack: (!bytes.is_empty()).then(|| (path, bytes.freeze())), writes, named })
+    let mut pack = (!bytes.is_empty()).then(|| (path, bytes.freeze()));
+    if !draft.results.bytes.is_empty() {
+        let (page, large) = results(range, draft);
+        writes.push(Write::put(keys::result_page(&item.job, item.stage, item.range, draft.seq), encode(&page)?, Condition::Absent));
+        // A stage has either files or results.
+        pack = pack.or(large);
+    }
+    let pack_path = pack.as_ref().map(|(path, _)| path.clone());
+    Ok(Parcel { pack, pack_path, writes, named })
+}
+
+/// Rows of statistics, from either side.
+fn columns(draft: &Draft) -> std::borrow::Cow<'_, TaskColumns> {
+    match (draft.columns.is_empty(), draft.results.columns.is_empty()) {
+        (_, true) => std::borrow::Cow::Borrowed(&draft.columns),
+        (true, false) => std::borrow::Cow::Borrowed(&draft.results.columns),
+        (false, false) => {
+            let mut all = draft.columns.clone();
+            all.append(draft.results.columns.clone());
+            std::borrow::Cow::Owned(all)
+        }
+    }
+}
+
+/// The page of results, and the object beside it when they are too large for one.
+fn results(range: &OpenRange, draft: &Draft) -> (ResultPage, Option<(Path, bytes::Bytes)>) {
+    let (item, from) = (&range.item, &draft.results);
+    let mut body = BytesMut::with_capacity(from.bytes.iter().map(bytes::Bytes::len).sum());
+    from.bytes.iter().for_each(|b| body.extend_from_slice(b));
+    let (body, large) = if body.len() <= INLINE_RESULTS {
+        (ResultBody::Inline(body.to_vec()), None)
+    } else {
+        let path = keys::result_object(&item.job, item.stage, item.range, range.epoch, draft.seq);
+        (ResultBody::Object(path.to_string()), Some((path, body.freeze())))
+    };
+    let failed: RunSet = from.failed.iter().map(|f| f.task).collect();
+    let page = ResultPage {
+        range: item.range,
+        epoch: range.epoch,
+        seq: draft.seq,
+        attempt: item.attempt,
+        made_by: from.made_by.clone(),
+        tasks: from.columns.task.clone(),
+        ok: from.columns.task.iter().map(|t| u8::from(!failed.contains(*t))).collect(),
+        run_us: from.columns.run_us.clone(),
+        lens: from.bytes.iter().map(|b| u32::try_from(b.len()).unwrap_or(u32::MAX)).collect(),
+        body,
+    };
+    (page, large)
 }
 
 struct Packer {

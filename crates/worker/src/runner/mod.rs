@@ -7,14 +7,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use tidemill_base::{Env, Result};
+use tidemill_batch::protocol::{EngineCounts, PoolBeat};
 use tidemill_runtime::Tasks;
 
 use crate::floor::Floor;
 use crate::range::OpenRange;
-use crate::settings::WorkerSettings;
+use crate::settings::{WorkerBlocks, WorkerSettings};
 
 pub(crate) use process::{LiveLog, LiveLogs, Programs, engine, engines, is_archive, load_archive, remove_all};
-pub use simulated::{Draw, SimOutcome};
+pub use simulated::{Draw, SimOutcome, simulated_result};
 
 /// Takes tasks from the floor and settles them in their range.
 pub(crate) trait Runner: Send + Sync + fmt::Debug {
@@ -26,6 +27,19 @@ pub(crate) trait Runner: Send + Sync + fmt::Debug {
 
     /// Whether tasks read files, so that inputs must be fetched and task folders made.
     fn uses_files(&self) -> bool;
+
+    /// The engines that are warm, by pool.
+    fn engines(&self) -> Vec<PoolBeat> {
+        Vec::new()
+    }
+
+    /// What has become of engines since the start.
+    fn engine_counts(&self) -> EngineCounts {
+        EngineCounts::default()
+    }
+
+    /// Tasks of the range are to be stopped: see [`OpenRange::take_recalled`]. Whoever looks for that by himself need not be told.
+    fn recall(&self, _range: &Arc<OpenRange>) {}
 
     /// Takes nothing more; what runs is not waited for.
     fn stop(&self);
@@ -64,13 +78,14 @@ impl Runners {
     pub(crate) fn start(
         &self,
         settings: &WorkerSettings,
+        blocks: &WorkerBlocks,
         floor: &Arc<Floor>,
         env: &Env,
         tasks: &Tasks,
         live: LiveLogs,
     ) -> Result<Arc<dyn Runner>> {
         Ok(match &self.0 {
-            Choice::Processes => Arc::new(process::Processes::start(settings, floor.clone(), env.clone(), live)?),
+            Choice::Processes => Arc::new(process::Processes::start(settings, blocks, floor.clone(), env, tasks, live)?),
             Choice::Simulated(draw) => Arc::new(simulated::Simulated::new(draw.clone(), floor.clone(), env.clone(), tasks.clone())),
         })
     }

@@ -3,7 +3,10 @@
 
 mod access;
 mod cutting;
+mod engines;
+mod grid;
 mod jobs;
+mod pgwire;
 mod s3;
 mod sql;
 mod storage;

@@ -14,7 +14,12 @@ use crate::{block_on, refused, text};
 /// The first byte chooses the record. What is read is written anew as it was.
 #[test]
 fn records() {
-    let settings = QueueSettings { max_receives: Some(5), dead_letter: Some("batch.dead".into()), retention: Duration::from_secs(9) };
+    let settings = QueueSettings {
+        max_receives: Some(5),
+        dead_letter: Some("batch.dead".into()),
+        retention: Duration::from_secs(9),
+        recoverable: false,
+    };
     let mut examples: Vec<Vec<u8>> = vec![
         [vec![0], 7_u32.to_be_bytes().to_vec(), 9_u64.to_be_bytes().to_vec(), 5_i64.to_be_bytes().to_vec()].concat(),
         [vec![1, 0], b"a body".to_vec()].concat(),

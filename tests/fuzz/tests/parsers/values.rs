@@ -44,7 +44,17 @@ fn protocol_examples() -> Vec<Vec<u8>> {
     let failure = TaskFailure { task: 9, class: FailureClass::Exit, exit: Some(3), signal: None, message: "exit code 3".into() };
     let output = TaskOutput { task: 5, attempt: 1, ok: true, files: vec![file("a.csv")], stdout: Some(file("stdout")), stderr: None };
     let task = RunningTask { job: "j1".into(), stage: 0, task: 8, attempt: 1, started_at: now, memory: 1 << 30 };
-    let item = WorkItem { job: "j1".into(), stage: 0, range: 3, start: 100, len: 50, attempt: 1, released_at: now };
+    let item = WorkItem {
+        job: "j1".into(),
+        stage: 0,
+        range: 3,
+        start: 100,
+        len: 50,
+        attempt: 1,
+        released_at: now,
+        pieces: Vec::new(),
+        needs: Vec::new(),
+    };
     let state = RangeState { epoch: 2, worker: "w1".into(), lease_until: now, seq: 4, settled, finished: false };
     let report = Report {
         worker: "w1".into(),
@@ -69,6 +79,8 @@ fn protocol_examples() -> Vec<Vec<u8>> {
         phase: WorkerPhase::Ready,
         running: vec![task],
         ranges: 2,
+        waiting: 0,
+        idle: 0,
         tasks_done: 100,
         busy_us: 5,
         cpu_us: 6,
@@ -206,7 +218,8 @@ fn check_runs(set: &RunSet) {
 fn wire_examples() -> Vec<Vec<u8>> {
     let second = Duration::from_secs(1);
     let receive = tidemill_blocks::queue::Receive::up_to(10, second).waiting(second);
-    let settings = QueueSettings { max_receives: Some(5), dead_letter: Some("batch.dead".into()), retention: second * 86_400 };
+    let settings =
+        QueueSettings { max_receives: Some(5), dead_letter: Some("batch.dead".into()), retention: second * 86_400, recoverable: true };
     let write = Write::put(Key::new("r/j1/0", b"12345678".to_vec()), b"value".to_vec(), Condition::Absent);
     let put =
         objects::Put { path: "jobs/a".into(), mode: objects::Mode::Create, attributes: vec![("Content-Type".into(), "text/csv".into())] };
@@ -331,5 +344,29 @@ fn server_sent_events() {
             assert!(again == [event.clone()] || event.contains(&b'\r'), "{again:?}");
         }
         shape("i".repeat(events.len().min(4)))
+    });
+}
+
+/// Frames of results come out the same however the stream is cut on its way, and never with more in them than was sent.
+#[test]
+fn result_frames() {
+    let tokens = &["\0\0\0", "\x0d\0\0\0\x01", "\x08\0\0\0\x03", "\x01\0\0\0\0\0\0\0", "succeeded", "\u{1}\0\0\0"];
+    fuzz("result_frames", Settings { tokens, ..Settings::default() }, |input| {
+        let read = tidemill_client::fuzz::result_frames([input]);
+        let halves = input.split_at(input.len() / 3);
+        let again = tidemill_client::fuzz::result_frames([halves.0, halves.1]);
+        let by_bytes = tidemill_client::fuzz::result_frames(input.chunks(1));
+        let Ok(frames) = read else {
+            assert!(again.is_err() && by_bytes.is_err());
+            return shape("refused".to_owned());
+        };
+        assert_eq!(again.unwrap(), frames);
+        assert_eq!(by_bytes.unwrap(), frames);
+        // Each frame has at least length, kind and number, each outcome its row.
+        let bytes = |(_, outcomes, state): &(u64, Vec<tidemill_client::TaskOutcome>, String)| {
+            13 + outcomes.iter().map(|o| 17 + o.bytes.len()).sum::<usize>() + state.len()
+        };
+        assert!(frames.iter().map(bytes).sum::<usize>() <= input.len());
+        shape("f".repeat(frames.len().min(4)))
     });
 }

@@ -34,7 +34,7 @@ fn cancelling_ends_the_processes_of_running_tasks_at_once() {
 #[test]
 fn a_paused_job_starts_nothing_until_it_is_resumed() {
     let server = Server::start(Options { workers: "1..1", slots: 1, ..Options::default() });
-    let id = server.detach(&["--array", "1-60", "--", "sleep", "0.2"]);
+    let id = server.detach(&["--array", "1-200", "--", "sleep", "0.2"]);
     server.until(&id, "succeeded", 3);
     server.cli(&["batch", "pause", &id]).ok();
     let paused = eventually("what was out has come back", || {
@@ -45,11 +45,11 @@ fn a_paused_job_starts_nothing_until_it_is_resumed() {
     });
     assert_eq!(paused["state"], "paused", "{paused}");
     let done = paused["tasks"]["succeeded"].as_u64().unwrap();
-    assert!((3..55).contains(&done), "{done} of 60 were done before the pause took hold");
+    assert!((3..195).contains(&done), "{done} of 200 were done before the pause took hold");
     server.cli(&["batch", "explain", &id]).ok();
     server.cli(&["batch", "resume", &id]).ok();
     let job = server.ended(&id);
-    assert_eq!((job["state"].as_str(), &job["tasks"]["succeeded"], &job["attempts"]), (Some("succeeded"), &60.into(), &60.into()));
+    assert_eq!((job["state"].as_str(), &job["tasks"]["succeeded"], &job["attempts"]), (Some("succeeded"), &200.into(), &200.into()));
 }
 
 #[test]

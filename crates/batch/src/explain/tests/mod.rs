@@ -4,6 +4,7 @@ mod capacity;
 mod failed;
 mod held;
 mod out;
+mod session;
 
 use std::time::Duration;
 
@@ -83,6 +84,7 @@ fn stage(stage: u32, name: &str, state: &str, total: u64) -> StageFacts {
 /// A running job of three stages with all ten tasks of the first unstarted, a worker with two free slots, and no group.
 fn facts() -> Facts {
     let job = JobRow {
+        kind: crate::store::read::JobKind::Job,
         id: "j1".into(),
         name: "n".into(),
         user: "ann".into(),
@@ -109,6 +111,7 @@ fn facts() -> Facts {
         failures: Vec::new(),
         exceptions: Default::default(),
         attempts: Vec::new(),
+        session: None,
         workers: vec![worker("w1", 2)],
         groups: Vec::new(),
         queue: QueueStats::default(),
@@ -128,6 +131,8 @@ fn worker(id: &str, slots: u32) -> Heartbeat {
         phase: WorkerPhase::Ready,
         running: Vec::new(),
         ranges: 0,
+        waiting: 0,
+        idle: 0,
         tasks_done: 0,
         busy_us: 0,
         cpu_us: 0,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 use tidemill_base::Result;
+use tidemill_client::Client;
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -38,20 +39,25 @@ impl Delete {
         let client = cx.client()?;
         for id in &self.ids {
             client.delete_job(id).await?;
-            if self.detach {
-                continue;
-            }
-            let mut looks = 0;
-            while let Some(progress) = client.deletion(id).await? {
-                looks += 1;
-                if cx.progress() != Style::Silent && looks % TELL_EVERY == 0 && progress.total > 0 {
-                    note(&format!("job {id}: {} of {} objects are gone", human::count(progress.removed), human::count(progress.total)));
-                }
-                tidemill_runtime::sleep(LOOK_EVERY).await;
+            if !self.detach {
+                until_gone(cx, &client, id).await?;
             }
         }
         cx.show(&Deleted { ids: self.ids, detached: self.detach }).map(|()| Exit::Success)
     }
+}
+
+/// Waits until a job that is being deleted is gone, and says how far that has come.
+pub(in super::super) async fn until_gone(cx: &Context, client: &Client, id: &str) -> Result<()> {
+    let mut looks = 0;
+    while let Some(progress) = client.deletion(id).await? {
+        looks += 1;
+        if cx.progress() != Style::Silent && looks % TELL_EVERY == 0 && progress.total > 0 {
+            note(&format!("job {id}: {} of {} objects are gone", human::count(progress.removed), human::count(progress.total)));
+        }
+        tidemill_runtime::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 impl View for Deleted {

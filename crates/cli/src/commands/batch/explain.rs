@@ -22,7 +22,8 @@ pub(crate) struct Explain {
     stage: Option<u32>,
 }
 
-struct Explained(Explanation);
+/// An explanation, as it is shown.
+pub(in super::super) struct Explained(pub(in super::super) Explanation);
 
 impl Explain {
     pub(crate) async fn run(self, cx: &Context) -> Result<Exit> {

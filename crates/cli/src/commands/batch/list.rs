@@ -47,7 +47,7 @@ impl List {
 }
 
 /// `93/100`, and what failed.
-pub(super) fn progress(t: &TaskCounts) -> String {
+pub(in super::super) fn progress(t: &TaskCounts) -> String {
     let failed = if t.failed > 0 { format!(" ({} failed)", human::count(t.failed)) } else { String::new() };
     format!("{}/{}{failed}", human::count(t.succeeded), human::count(t.total))
 }

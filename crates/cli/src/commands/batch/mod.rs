@@ -18,6 +18,10 @@ mod watch;
 use clap::Subcommand;
 use tidemill_base::Result;
 
+pub(super) use delete::until_gone;
+pub(super) use explain::Explained;
+pub(super) use list::progress;
+
 use crate::context::Context;
 use crate::exit::Exit;
 

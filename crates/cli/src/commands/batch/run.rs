@@ -14,6 +14,7 @@ use super::submit::{Submitted, submit};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::note;
+use crate::progress::Subject;
 use crate::transfer::{LocalFile, expand, object_names, upload};
 use crate::watch::{Watched, watch};
 
@@ -75,7 +76,7 @@ impl Run {
         }
         let id = submitted.id;
         note(&format!("job {id}"));
-        match watch(&client, &id, cx.progress()).await? {
+        match watch(&client, Subject::Job(&id), cx.progress()).await? {
             Watched::Ended(job) => close(cx, &client, *job, self.results.as_deref()).await,
             Watched::Interrupted => Ok(Closing::interrupted(cx, &id)),
         }

@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::human;
 use crate::output::{View, note, to_json};
+use crate::progress::Subject;
 use crate::watch::{Watched, watch};
 
 /// Submit a job file (TOML, or JSON of the same shape) and print the job's id.
@@ -53,7 +54,7 @@ impl Submit {
             return cx.show(&Submitted(submitted)).map(|()| Exit::Success);
         }
         note(&format!("job {}", submitted.id));
-        match watch(&client, &submitted.id, cx.progress()).await? {
+        match watch(&client, Subject::Job(&submitted.id), cx.progress()).await? {
             Watched::Ended(job) => close(cx, &client, *job, None).await,
             Watched::Interrupted => Ok(Closing::interrupted(cx, &submitted.id)),
         }

@@ -102,7 +102,17 @@ impl Rig {
     /// Releases a range and returns its number.
     pub(super) async fn release(&self, stage: u32, start: u64, len: u64) -> u64 {
         let range = self.next_range.replace(self.next_range.get() + 1);
-        let item = WorkItem { job: JOB.into(), stage, range, start, len, attempt: 1, released_at: self.env.now() };
+        let item = WorkItem {
+            job: JOB.into(),
+            stage,
+            range,
+            start,
+            len,
+            attempt: 1,
+            released_at: self.env.now(),
+            pieces: Vec::new(),
+            needs: Vec::new(),
+        };
         self.send(&item).await;
         range
     }
@@ -113,6 +123,18 @@ impl Rig {
 
     pub(super) async fn say(&self, key: tidemill_blocks::table::Key, control: Control) {
         let write = Write::put(key, encode(&control).unwrap(), Condition::Any);
+        self.blocks.table.transact(CONTROL_TABLE, vec![write]).await.unwrap();
+    }
+
+    /// Asks the worker to hand back what it will not start soon, for so many idle slots of others like it.
+    pub(super) async fn ask_back(&self, id: &str, idle: u32) {
+        self.ask_back_for(id, idle, self.settings(id).offers).await;
+    }
+
+    /// The same, for others that offer something else.
+    pub(super) async fn ask_back_for(&self, id: &str, idle: u32, offers: Offers) {
+        let back = HandBack { idle, offers: vec![offers], at: self.env.now() };
+        let write = Write::put(keys::control_hand_back(id), encode(&back).unwrap(), Condition::Any);
         self.blocks.table.transact(CONTROL_TABLE, vec![write]).await.unwrap();
     }
 
@@ -229,6 +251,15 @@ pub(super) fn shell(script: &str) -> StageSpec {
 pub(super) fn with_timeout(mut spec: StageSpec, timeout: Duration) -> StageSpec {
     spec.timeout = Some(HumanDuration(timeout));
     spec
+}
+
+/// The first `long` tasks take so long, the others a tenth of a second.
+pub(super) fn some_long(long: u64, took: Duration) -> Runners {
+    let draw: Draw = Arc::new(move |_, task| {
+        let took = if task < long { took } else { Duration::from_millis(100) };
+        crate::SimOutcome { took, ..Default::default() }
+    });
+    Runners::simulated(draw)
 }
 
 /// Every task takes `took` and succeeds.

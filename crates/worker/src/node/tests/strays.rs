@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tidemill_batch::model::FailureClass;
-use tidemill_runtime::sleep;
+use tidemill_runtime::{Stopwatch, sleep};
 
-use super::rig::{Rig, shell, with_timeout};
+use super::rig::{Rig, command, shell, with_timeout};
 
 #[tokio::test]
 async fn a_child_with_a_session_of_its_own_ends_with_its_task() {
@@ -24,4 +24,28 @@ async fn a_child_with_a_session_of_its_own_ends_with_its_task() {
     sleep(Duration::from_millis(2500)).await;
     let left: Vec<_> = std::fs::read_dir(&marks).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(left.is_empty(), "{left:?} lived on");
+}
+
+#[tokio::test]
+async fn engines_and_tasks_that_a_killed_worker_has_left_are_ended_at_the_next_start() {
+    let rig = Rig::real().await;
+    let scratch = rig.settings("w").scratch;
+    let mut left = Vec::new();
+    for place in ["engines/python/engine-1", "slots/0/0", "staged/task"] {
+        let folder = scratch.join(place);
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut command = std::process::Command::new("sleep");
+        left.push((place, command.arg("600").current_dir(&folder).spawn().unwrap()));
+    }
+    rig.run_processes(command(&["true"]), 1).await;
+    for (place, mut child) in left {
+        let watch = Stopwatch::start();
+        while child.try_wait().unwrap().is_none() && watch.elapsed() < Duration::from_secs(5) {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let ended = child.try_wait().unwrap();
+        child.kill().unwrap();
+        assert!(ended.is_some_and(|e| !e.success()), "what worked in `{place}` lived on");
+    }
+    assert!(!scratch.join("engines/python/engine-1").exists(), "its folder is still there");
 }

@@ -13,11 +13,14 @@ use std::fs;
 use std::sync::Arc;
 
 use tidemill_base::{Env, Error, Result};
+use tidemill_batch::protocol::{EngineCounts, PoolBeat};
+use tidemill_runtime::Tasks;
 
 use super::Runner;
+use crate::engines::Engines;
 use crate::floor::Floor;
 use crate::range::OpenRange;
-use crate::settings::WorkerSettings;
+use crate::settings::{WorkerBlocks, WorkerSettings};
 use slot::{Shared, Slot, SlotCell};
 use watch::Watch;
 
@@ -35,12 +38,22 @@ pub(crate) struct Processes {
 
 impl Processes {
     /// Makes the scratch folder anew and starts the threads.
-    pub(crate) fn start(settings: &WorkerSettings, floor: Arc<Floor>, env: Env, live: LiveLogs) -> Result<Self> {
+    pub(crate) fn start(
+        settings: &WorkerSettings,
+        blocks: &WorkerBlocks,
+        floor: Arc<Floor>,
+        env: &Env,
+        tasks: &Tasks,
+        live: LiveLogs,
+    ) -> Result<Self> {
         let scratch = &settings.scratch;
         let failed = |e: std::io::Error| Error::from(e).context(format!("prepare the scratch folder `{}`", scratch.display()));
         let uploads = scratch.join("uploads");
         if !sys::adopt_orphans() {
             tracing::warn!("the system does not let this worker adopt processes; a task's child with a session of its own outlives it");
+        }
+        if !sys::keep_descriptors() {
+            tracing::warn!("the system cannot keep what this worker was started with from its tasks; they inherit its open files");
         }
         family::end_leftovers(scratch);
         let containers = scratch.join("containers");
@@ -49,10 +62,27 @@ impl Processes {
             remove_all(&scratch.join(folder));
             fs::create_dir_all(scratch.join(folder)).map_err(failed)?;
         }
+        // What engines have worked in; the kit is compared when it is used.
+        let engines = fs::read_dir(scratch.join("engines")).into_iter().flatten().flatten();
+        engines.filter(|entry| entry.file_name() != "kit").for_each(|entry| remove_all(&entry.path()));
         let scratch = fs::canonicalize(scratch).map_err(failed)?;
+        if let Some(user) = settings.engines.user {
+            let engines = scratch.join("engines");
+            fs::create_dir_all(&engines).map_err(failed)?;
+            user.check(&engines)?;
+        }
         let shared = Arc::new(Shared {
+            engines: Engines::new(
+                settings.engines.clone(),
+                scratch.clone(),
+                settings.package_bytes,
+                settings.offers.slots,
+                blocks.objects.clone(),
+                env.clone(),
+                tasks.clone(),
+            ),
             floor,
-            env,
+            env: env.clone(),
             watch: Watch::new(settings.kill_grace, live),
             uploads,
             containers,
@@ -86,6 +116,14 @@ impl Runner for Processes {
 
     fn uses_files(&self) -> bool {
         true
+    }
+
+    fn engines(&self) -> Vec<PoolBeat> {
+        self.shared.engines.picture()
+    }
+
+    fn engine_counts(&self) -> EngineCounts {
+        self.shared.engines.counts()
     }
 
     fn stop(&self) {

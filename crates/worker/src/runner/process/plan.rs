@@ -148,7 +148,7 @@ pub(super) fn plan(a: &Assignment, folder: &Path, programs: &mut Programs) -> Re
             command.env_clear().env("PATH", programs.path()).env("LANG", "C.UTF-8").envs(all_env);
             (command, "/bin/sh".into(), None)
         }
-        Kind::Process | Kind::Noop => {
+        Kind::Process | Kind::Noop | Kind::Engine => {
             let (program, rest) =
                 args.split_first().ok_or_else(|| Failure::new(FailureClass::Start, "the command is empty: `{in}` stands for no file"))?;
             let mut command = Command::new(programs.find(program)?);
@@ -166,6 +166,7 @@ fn fill_vars(vars: &mut Vars, a: &Assignment, folder: &Path, seen: &Path) -> Res
     let mut index = a.task.to_string();
     let mut listed: Vec<OsString> = Vec::new();
     match range.input(a.task)? {
+        TaskInput::Payload => {}
         TaskInput::Index(n) => index = n.to_string(),
         TaskInput::Lines(lines) => {
             listed.extend(lines.split('\n').map(OsString::from));

@@ -20,6 +20,7 @@ use super::outputs::{Collected, collect};
 use super::plan::{Out, Plan, Programs, plan, start_failure};
 use super::sys::{self, Usage};
 use super::watch::{Current, EndedBy, OomCounter, Watch};
+use crate::engines::Engines;
 use crate::floor::{Assignment, Floor};
 use crate::range::{Part, Unstored, Upload, failure};
 use crate::stage::Kind;
@@ -41,6 +42,7 @@ impl SlotCell {
 /// What all slots share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    pub(super) engines: Engines,
     pub(super) floor: Arc<Floor>,
     pub(super) env: Env,
     pub(super) watch: Watch,
@@ -94,6 +96,9 @@ impl Slot {
         if range.stage.kind == Kind::Noop {
             range.settle_run(a.task, a.len, |task| range.stat(task, started));
             return (Duration::ZERO, 0);
+        }
+        if range.stage.kind == Kind::Engine {
+            return (self.shared.engines.run(&range, a.task, a.len), 0);
         }
         let watch = Stopwatch::start();
         let mut stat = range.stat(a.task, started);

@@ -73,18 +73,18 @@ pub(super) fn signal_group(group: i32, signal: i32) -> bool {
     group > 1 && unsafe { libc::kill(-group, signal) } == 0
 }
 
-/// Kills one process. It is a child of this one, or has just been seen, so that its number is not somebody else's.
-pub(super) fn kill(pid: i32) {
-    if pid > 1 {
-        // SAFETY: `kill` reads nothing but its arguments, and the number names a single process.
-        unsafe { libc::kill(pid, libc::SIGKILL) };
-    }
-}
-
 /// Makes this process the parent of whatever its descendants leave without one; says whether the system does that.
 pub(super) fn adopt_orphans() -> bool {
     // SAFETY: this option of `prctl` reads nothing but its arguments.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 }
+}
+
+/// Keeps descriptors that this process was started with from the processes that it starts; says whether the system does that. Its own are
+/// opened so that nobody inherits them.
+pub(super) fn keep_descriptors() -> bool {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: `close_range` reads nothing but its arguments, and with this flag closes nothing now.
+    unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0 }
 }
 
 /// Reaps a child, if it is one and has ended. Does not wait.
@@ -117,10 +117,4 @@ pub(super) fn set_aside(file: &std::fs::File, len: u64) -> bool {
     let Ok(len) = libc::off_t::try_from(len) else { return false };
     // SAFETY: the descriptor is open for as long as `file` is borrowed.
     unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, len) == 0 }
-}
-
-/// Bytes in a page of memory.
-pub(super) fn page_size() -> u64 {
-    // SAFETY: `sysconf` reads nothing but its argument.
-    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }

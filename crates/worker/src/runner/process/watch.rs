@@ -2,15 +2,15 @@
 //! SIGTERM into a SIGKILL when its grace is over.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path as FsPath, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::path::Path;
 use tidemill_batch::protocol::keys;
+use tidemill_engine::processes;
 use tidemill_runtime::Stopwatch;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -129,7 +129,7 @@ impl Current {
         {
             self.end(EndedBy::Timeout(limit));
         }
-        let seen = groups.get(&self.pid).copied().or_else(|| resident(self.pid)).unwrap_or(0);
+        let seen = groups.get(&self.pid).copied().or_else(|| processes::memory_of(self.pid)).unwrap_or(0);
         self.peak_memory = self.peak_memory.max(seen);
         if self.memory > 0 && seen > self.memory {
             self.end(EndedBy::Memory(seen));
@@ -269,7 +269,7 @@ impl Watch {
             }
         }
         // Looking through all processes costs a millisecond or two, so tasks without a limit are looked at once a second.
-        let groups = if limited || long && round.is_multiple_of(5) { memory_of_groups() } else { BTreeMap::new() };
+        let groups = if limited || long && round.is_multiple_of(5) { processes::memory_of_groups() } else { BTreeMap::new() };
         let mut pause = TICK;
         for cell in cells {
             let mut cell = cell.lock();
@@ -298,37 +298,6 @@ fn live_path(range: &OpenRange, task: u64, stream: &str) -> Path {
     keys::live_log(&range.item.job, range.item.stage, task, stream)
 }
 
-/// Resident bytes of one process.
-fn resident(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * sys::page_size())
-}
-
-/// Resident bytes of every process group.
-fn memory_of_groups() -> BTreeMap<i32, u64> {
-    let mut groups = BTreeMap::new();
-    for process in processes() {
-        if let Some((group, pages)) = group_and_pages(&process) {
-            *groups.entry(group).or_default() += pages * sys::page_size();
-        }
-    }
-    groups
-}
-
-fn processes() -> impl Iterator<Item = PathBuf> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter(|e| e.file_name().as_bytes().first().is_some_and(u8::is_ascii_digit)).map(|e| e.path())
-}
-
-fn group_and_pages(process: &FsPath) -> Option<(i32, u64)> {
-    let text = fs::read_to_string(process.join("stat")).ok()?;
-    // The command's name, which may hold anything, ends at the last bracket.
-    let (_, rest) = text.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    Some((fields.nth(2)?.parse().ok()?, fields.nth(18)?.parse().ok()?))
-}
-
 /// Counts how often the kernel has killed for want of memory.
 #[derive(Debug)]
 pub(super) struct OomCounter(u64);
@@ -347,20 +316,5 @@ impl OomCounter {
     fn read() -> u64 {
         let text = File::open("/proc/vmstat").and_then(std::io::read_to_string).unwrap_or_default();
         text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finds_the_memory_of_this_process_by_its_group() {
-        let own = std::process::id().cast_signed();
-        let one = resident(own).unwrap();
-        let groups = memory_of_groups();
-        let text = fs::read_to_string("/proc/self/stat").unwrap();
-        let group: i32 = text.rsplit_once(") ").unwrap().1.split(' ').nth(2).unwrap().parse().unwrap();
-        assert!(one > 100_000 && groups[&group] >= one / 2, "{one} {groups:?}");
     }
 }

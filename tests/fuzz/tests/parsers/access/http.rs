@@ -17,7 +17,7 @@ use tidemill_server::assembly::Started;
 use tidemill_server::auth::Role;
 use tidemill_server::config::ServerConfig;
 use tidemill_server::fleet::{Scaler, ScalerSettings};
-use tidemill_server::{AppState, Edges, batch, fleet, internal, objects, queues, router, sql};
+use tidemill_server::{AppState, Edges, batch, fleet, grid, internal, objects, queues, router, sql};
 use tower::ServiceExt as _;
 
 use crate::block_on;
@@ -55,8 +55,13 @@ impl Mill {
             tokens.push(state.auth.create_token(user, role, &[], None).await.unwrap().1.expose().to_owned());
         }
         let workers = internal::routes(blocks.clone(), internal::WorkerReach::default(), env, state.shutdown.clone(), 1 << 20);
-        let edges =
-            Edges::new().api(batch::routes()).api(queues::routes()).api(fleet::routes()).streams(objects::routes()).streams(sql::routes());
+        let edges = Edges::new()
+            .api(batch::routes())
+            .api(grid::routes())
+            .api(queues::routes())
+            .api(fleet::routes())
+            .streams(objects::routes())
+            .streams(sql::routes());
         let app = router(state, edges.workers(workers));
         let (admin, viewer) = (tokens.remove(1), tokens.remove(0));
         Self { app, blocks, viewer, admin }
@@ -86,6 +91,9 @@ fn http() {
         "DELETE ",
         "PUT ",
         "/tasks",
+        "/api/v1/grid/sessions",
+        "/tasks/cancel",
+        "{\"tasks\":[{\"first\":0,\"count\":9}]}",
         "/logs",
         "/outputs",
         "?limit=",

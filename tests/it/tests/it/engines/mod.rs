@@ -6,6 +6,7 @@ mod check;
 mod crashes;
 mod credentials;
 mod managers;
+mod sessions;
 mod weather;
 
 use std::collections::BTreeMap;
@@ -46,12 +47,17 @@ struct Mill {
 
 impl Mill {
     fn start(engine: &Engine) -> Self {
+        Self::start_with(engine, &[])
+    }
+
+    /// With these further arguments for every worker.
+    fn start_with(engine: &Engine, args: &[&str]) -> Self {
         engine.prepare();
         let mut variables = engine.variables.clone();
         variables.push(("TIDEMILL_LOG_FORMAT".to_owned(), "json".to_owned()));
         let manager = || Server::start(Options { workers: "0..0", variables: variables.clone(), ..Options::default() });
         let managers = [manager(), manager()];
-        let slots = ["--slots", "2"];
+        let slots = [&["--slots", "2"], args].concat();
         let workers = vec![
             Worker::start_on_engines(&managers[0], "direct-1", &slots, &engine.variables),
             Worker::start_on_engines(&managers[0], "direct-2", &slots, &engine.variables),
