@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 /** A fleet that grows and shrinks while one looks. */
 export const SERVER = ['--workers', '1..6', '--slots', '4', '--set', 'fleet.target=30s', '--set', 'fleet.shrink-cooldown=10s'];
 
-const PEOPLE = { ines: 'user', jonas: 'user', etl: 'operator' };
+const PEOPLE = { media: 'user', platform: 'user', etl: 'operator' };
 
 const THUMBNAILS = `name = "thumbnails"
 labels = { project = "catalogue" }
@@ -120,9 +120,9 @@ export async function past(mill) {
   const call = caller(mill.url, mill.token);
   const tokens = {};
   for (const [name, role] of Object.entries(PEOPLE)) tokens[name] = await user(mill, name, role);
-  const thumbs = await submit(mill, THUMBNAILS, tokens.ines);
-  const ingest = await submit(mill, INGEST, tokens.jonas);
-  const old = await submit(mill, array('reindex-search', 400, 'sleep 2'), tokens.jonas);
+  const thumbs = await submit(mill, THUMBNAILS, tokens.media);
+  const ingest = await submit(mill, INGEST, tokens.platform);
+  const old = await submit(mill, array('reindex-search', 400, 'sleep 2'), tokens.platform);
   await call('POST', `/batch/jobs/${old}/cancel`);
   const paused = await submit(mill, array('backfill-2025', 365, 'sleep 1'), tokens.etl);
   await call('POST', `/batch/jobs/${paused}/pause`);
@@ -131,8 +131,8 @@ export async function past(mill) {
 
 /** Submits what runs while one looks; gives the ids. */
 export async function present(mill, tokens) {
-  const render = await submit(mill, RENDER, tokens.jonas);
+  const render = await submit(mill, RENDER, tokens.platform);
   const etl = await submit(mill, ETL, tokens.etl);
-  const sweep = await submit(mill, sweepAfter(etl), tokens.ines);
+  const sweep = await submit(mill, sweepAfter(etl), tokens.media);
   return { render, etl, sweep };
 }

@@ -43,7 +43,7 @@ try {
   await page.keyboard.press('Enter');
   await page.getByRole('heading', { name: 'Grid' }).waitFor();
   if (SHOTS) await all(SHOTS, 'grid-empty', '/grid');
-  const token = await user(mill, 'ines', 'user');
+  const token = await user(mill, 'risk', 'user');
   const before = await past(token);
   const data = { trades: TRADES, scenarios: SCENARIOS, milliseconds: 1.5, without_volatility: [17] };
   const run = await grid.risk(mill, 'overnight-var', data, { token, close: false, session: { priority: 5 } });

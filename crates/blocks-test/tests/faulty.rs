@@ -158,6 +158,24 @@ fn a_message_reaches_a_second_receiver_under_a_running_lease() {
 }
 
 #[test]
+fn a_message_that_was_acknowledged_comes_once_more() {
+    under(FaultPlan { revive: 1.0, ..FaultPlan::calm(1) }, async |_, faulty, faults| {
+        assert!(!faulty.queue.capabilities().strict_leases);
+        faulty.queue.send("q", vec![NewMessage::now("x")]).await?;
+        let how = Receive::up_to(1, LEASE);
+        let first = faulty.queue.receive("q", how).await?;
+        assert_eq!(faulty.queue.ack("q", &[first[0].receipt.clone()]).await?, [ReceiptOutcome::Done]);
+        let mut again = Vec::new();
+        for _ in 0..40 {
+            again.extend(faulty.queue.receive("q", how).await?);
+        }
+        assert_eq!((again, faults.count(Fault::Revived)), (first.clone(), 1));
+        assert_eq!(faulty.queue.ack("q", &[first[0].receipt.clone()]).await?, [ReceiptOutcome::Stale]);
+        Ok(())
+    });
+}
+
+#[test]
 fn messages_come_in_another_order_under_the_right_ids() {
     under(FaultPlan { reorder: 1.0, ..FaultPlan::calm(1) }, async |_, faulty, faults| {
         let sent: Vec<String> = (0..20).map(|n| format!("m{n}")).collect();

@@ -107,7 +107,12 @@ impl Plan {
     /// How an attempt of a task ends. The same for whoever runs it, whenever.
     pub fn outcome(&self, item: &WorkItem, task: u64) -> SimOutcome {
         let mut rng = self.dice(&[u64::from(item.stage), task, u64::from(item.attempt)]);
-        let took = Duration::from_millis(if rng.u8(..) < 12 { rng.u64(2_000..40_000) } else { rng.u64(1..400) });
+        let took = Duration::from_millis(match rng.u8(..) {
+            0..12 => rng.u64(2_000..40_000),
+            // Over before its worker has claimed it.
+            12..76 => rng.u64(0..8),
+            _ => rng.u64(1..400),
+        });
         let failure = if self.is_doomed(item.stage, task) {
             Some(FailureClass::Exit)
         } else {

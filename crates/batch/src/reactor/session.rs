@@ -280,10 +280,12 @@ impl Core {
         self.settle(now);
     }
 
-    /// What tasks need, read back: those that have succeeded need nothing any more, and those that were given up do not either. What was
-    /// submitted and not heard of yet comes by its command, and must not be counted twice.
+    /// What tasks need, read back: those that have succeeded need nothing any more, those that were given up do not either, and in a
+    /// session that is being cancelled nobody waits: those who did are counted as cancelled. What was submitted and not heard of yet
+    /// comes by its command, and must not be counted twice.
     pub(crate) fn on_needs_read(&mut self, job: &str, needs: Vec<(u64, Vec<u64>)>) {
-        let Some(s) = self.jobs.get_mut(job).and_then(|j| j.stages.first_mut()) else { return };
+        let Some(entry) = self.jobs.get_mut(job).filter(|entry| entry.wanted != Wanted::Cancel) else { return };
+        let Some(s) = entry.stages.first_mut() else { return };
         let Some(session) = s.session.as_mut() else { return };
         for (task, needs) in needs.into_iter().filter(|(task, _)| *task < s.total) {
             if session.result_of(task).is_none() && !session.given_up.contains(task) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tidemill_blocks::queue::Delivery;
+use tidemill_blocks::queue::{Delivery, Receipt};
 
 use super::Component;
 use crate::sim::Trace;
@@ -22,6 +22,8 @@ pub enum Fault {
     Delayed,
     /// A message was delivered to a second receiver under a running lease.
     Duplicated,
+    /// A message was delivered again although it had been acknowledged, as SQS may when a server missed the deletion.
+    Revived,
     /// Messages came or went in another order.
     Reordered,
     /// An answer held less than it could have: a shorter page, fewer messages.
@@ -47,6 +49,8 @@ pub struct FaultPlan {
     pub longest_delay: Duration,
     /// Of [`Fault::Duplicated`], for each receive.
     pub duplicate: f64,
+    /// Of [`Fault::Revived`], for each message that is acknowledged.
+    pub revive: f64,
     /// Of [`Fault::Reordered`], for each send and receive.
     pub reorder: f64,
     /// Of [`Fault::Shortened`], for each receive, range and feed.
@@ -64,6 +68,7 @@ impl FaultPlan {
             delay: 0.0,
             longest_delay: Duration::from_secs(1),
             duplicate: 0.0,
+            revive: 0.0,
             reorder: 0.0,
             shorten: 0.0,
         }
@@ -78,6 +83,7 @@ impl FaultPlan {
             delay: 0.2,
             longest_delay: Duration::from_secs(2),
             duplicate: 0.05,
+            revive: 0.05,
             reorder: 0.3,
             shorten: 0.2,
             ..Self::calm(seed)
@@ -97,6 +103,8 @@ struct State {
     trace: Option<Trace>,
     /// Deliveries that a second receiver may get too, by queue.
     delivered: BTreeMap<String, Vec<Delivery>>,
+    /// Deliveries that were acknowledged and come once more all the same, by queue.
+    undead: BTreeMap<String, Vec<Delivery>>,
 }
 
 /// Deliveries remembered per queue.
@@ -115,7 +123,7 @@ impl Faults {
 
     fn build(plan: FaultPlan, trace: Option<Trace>) -> Self {
         let rng = fastrand::Rng::with_seed(plan.seed);
-        Self(Arc::new(Mutex::new(State { plan, rng, counts: BTreeMap::new(), trace, delivered: BTreeMap::new() })))
+        Self(Arc::new(Mutex::new(State { plan, rng, counts: BTreeMap::new(), trace, delivered: BTreeMap::new(), undead: BTreeMap::new() })))
     }
 
     /// A process of the run. Two components of one name are two processes.
@@ -127,6 +135,7 @@ impl Faults {
     pub fn calm(&self) {
         let mut state = self.lock();
         state.plan = FaultPlan::calm(state.plan.seed);
+        state.undead.clear();
     }
 
     /// How often `fault` has happened.
@@ -167,7 +176,8 @@ impl Faults {
     }
 
     pub(super) fn may_duplicate(&self) -> bool {
-        self.lock().plan.duplicate > 0.0
+        let plan = self.lock().plan;
+        plan.duplicate > 0.0 || plan.revive > 0.0
     }
 
     pub(super) fn coin(&self) -> bool {
@@ -202,6 +212,23 @@ impl Faults {
         if let Some(remembered) = self.lock().delivered.get_mut(queue) {
             remembered.retain(|d| !gone(d));
         }
+    }
+
+    /// Forgets the deliveries that were acknowledged, except for those that come again.
+    pub(super) fn acknowledged(&self, queue: &str, receipts: &[Receipt]) {
+        let mut state = self.lock();
+        let State { plan, rng, delivered, undead, .. } = &mut *state;
+        let gone = delivered.get_mut(queue).into_iter().flat_map(|all| all.extract_if(.., |d| receipts.contains(&d.receipt)));
+        let back: Vec<Delivery> = gone.filter(|_| plan.revive > 0.0 && rng.f64() < plan.revive).collect();
+        undead.entry(queue.to_owned()).or_default().extend(back);
+    }
+
+    /// A delivery that was acknowledged and comes again: half of the times that somebody asks, if there is one.
+    pub(super) fn revive(&self, queue: &str) -> Option<Delivery> {
+        let mut state = self.lock();
+        let State { undead, rng, .. } = &mut *state;
+        let waiting = undead.get_mut(queue).filter(|d| !d.is_empty())?;
+        rng.bool().then(|| waiting.remove(0))
     }
 
     /// One of the deliveries that have been made and not been acknowledged.

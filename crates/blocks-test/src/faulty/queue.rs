@@ -1,4 +1,4 @@
-//! A queue whose calls go wrong, which delivers twice and in another order.
+//! A queue whose calls go wrong, which delivers twice, even after an acknowledgement, and in another order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,8 @@ impl FaultyQueue {
             asked.max = faults.at_most(how.max);
         }
         let twice = if faults.happens(|p| p.duplicate) { faults.recall(queue) } else { None };
-        if twice.is_some() {
+        let again = faults.revive(queue);
+        if twice.is_some() || again.is_some() {
             // There is something to answer with, so there is nothing to wait for.
             asked.wait = Duration::ZERO;
         }
@@ -52,6 +53,14 @@ impl FaultyQueue {
         {
             faults.note(Fault::Duplicated);
             got.push(twice);
+        }
+        if let Some(again) = again {
+            faults.note(Fault::Revived);
+            if got.len() >= how.max {
+                // What is left out comes when its lease has ended.
+                got.pop();
+            }
+            got.push(again);
         }
         if got.len() > 1 && faults.strikes(Fault::Reordered, |p| p.reorder) {
             faults.shuffle(&mut got);
@@ -85,8 +94,7 @@ impl Queue for FaultyQueue {
     async fn ack(&self, queue: &str, receipts: &[Receipt]) -> Result<Vec<ReceiptOutcome>> {
         let acked = async {
             let outcomes = self.inner.ack(queue, receipts).await?;
-            // What was acknowledged does not come back, not even here.
-            self.component.faults().forget(queue, |d| receipts.contains(&d.receipt));
+            self.component.faults().acknowledged(queue, receipts);
             Ok(outcomes)
         };
         self.component.call("queue.ack", acked).await

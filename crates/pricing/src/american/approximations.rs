@@ -174,6 +174,16 @@ mod tests {
     }
 
     #[test]
+    fn a_little_above_the_trigger_it_is_worth_what_waiting_for_the_end_is() {
+        let terms = Terms { carry: -0.012, ..Terms::with_yield(Side::Call, 144.3, 100.0, (0.001, 0.0), 0.56, 0.139) };
+        let waiting = european::value(&terms).unwrap();
+        assert!(waiting > 44.3 + 0.1, "{waiting}");
+        for method in METHODS {
+            assert!(method(&terms).unwrap() >= waiting);
+        }
+    }
+
+    #[test]
     fn without_anything_to_gain_there_is_no_early_exercise() {
         let call = Terms::with_yield(Side::Call, 100.0, 90.0, (0.05, 0.0), 0.2, 1.0);
         let put = Terms::with_yield(Side::Put, 100.0, 110.0, (0.0, 0.03), 0.2, 1.0);

@@ -43,16 +43,18 @@ fn value_of_call(t: &Terms) -> f64 {
     let immediate = strike.max(rate / (rate - carry) * strike);
     let h = -(carry * years + 2.0 * t.deviation()) * immediate / (infinite - immediate);
     let trigger = immediate + (infinite - immediate) * -libm::expm1(h);
+    // Waiting for the end is a bound from below as well: above the trigger, which is not the true boundary, it can be worth more than
+    // exercise, and below it the closed form can miss it by its rounding.
+    let waiting = black(1.0, t.forward(), strike, t.discount(), t.deviation());
     if spot >= trigger {
-        return spot - strike;
+        return at_least(waiting, spot - strike);
     }
     let gain = trigger - strike;
     let part = |gamma: f64, level: f64| part(t, gamma, level, trigger);
     // Powers are taken of spot / trigger, where they cannot overflow.
     let value = gain * (exp(beta * ln(spot / trigger)) - part(beta, trigger)) + trigger * (part(1.0, trigger) - part(1.0, strike))
         - strike * (part(0.0, trigger) - part(0.0, strike));
-    // A bound from below that the closed form can miss by its rounding.
-    at_least(at_least(value, black(1.0, t.forward(), strike, t.discount(), t.deviation())), spot - strike)
+    at_least(at_least(value, waiting), spot - strike)
 }
 
 /// Discounted expectation of (price / trigger)^`gamma`, where the price ends below `level` and never reached `trigger`.

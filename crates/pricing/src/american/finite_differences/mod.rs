@@ -217,6 +217,20 @@ mod tests {
         assert!((coarse - 6.660_686).abs() < 2e-3, "{coarse}");
     }
 
+    #[test]
+    fn far_out_of_the_money_it_is_not_below_zero() {
+        let terms = Terms::with_yield(
+            Side::Call,
+            68.536_425_071_018_56,
+            100.0,
+            (0.0, -0.022_450_044_844_663_473),
+            0.146_633_859_882_806_08,
+            0.393_906_733_110_488_9,
+        );
+        let v = american(&terms, 100);
+        assert!((0.0..1e-3).contains(&v), "{v}");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]

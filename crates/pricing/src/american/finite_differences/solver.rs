@@ -94,7 +94,8 @@ impl<'a, const N: usize> Solver<'a, N> {
             }
         }
         let middle = (self.grid.nodes() - 1) / 2;
-        std::array::from_fn(|lane| self.value[middle][lane] * exp(self.market.log_discount[lane]))
+        // The payoff put right at its kink lies a trace below zero on one side, and so may what is far out of the money.
+        std::array::from_fn(|lane| not_below_zero(self.value[middle][lane]) * exp(self.market.log_discount[lane]))
     }
 
     /// A put is exercised at low prices if money earns interest, a call at high ones if the asset has a yield. If that is turned

@@ -184,6 +184,24 @@ fn what_was_given_up_stays_so_when_another_manager_leads() {
 }
 
 #[test]
+fn whoever_waited_is_counted_as_cancelled_and_nothing_else_when_another_manager_ends_the_session() {
+    let mut b = Bench::new();
+    b.session_with(Terms::default(), once());
+    b.tasks(0, 4, &[(2, &[0]), (3, &[1])]);
+    b.tick();
+    let items: Vec<_> = std::mem::take(&mut b.queue);
+    b.core.on_wanted("s", Wanted::Cancel, b.env.now());
+    let before = b.core.jobs.get_mut("s").unwrap().stages[0].session.take().unwrap();
+    b.core.jobs.get_mut("s").unwrap().stages[0].session = Some(Box::new(SessionState::new(before.row(), b.env.now())));
+    b.core.on_needs_read("s", vec![(2, vec![0]), (3, vec![1])]);
+    // Of what was running one half fails and the other succeeds, and neither has anybody who waits for it.
+    items.iter().for_each(|item| b.settle(item, |_, task, _| (task == 0).then_some(FailureClass::Error)));
+    b.balance();
+    let s = b.stage();
+    assert_eq!((s.succeeded, s.failed, s.cancelled, s.skipped.len(), s.pending.len()), (1, 1, 2, 0, 0));
+}
+
+#[test]
 fn a_retry_brings_back_only_who_needs_nothing_else_that_is_lost() {
     let mut b = Bench::new();
     b.session_with(Terms::default(), once());
