@@ -51,9 +51,10 @@ pub fn ju_zhong(terms: &Terms) -> Result<f64> {
     let c = -(1.0 - h) * alpha / width * (by_h / premium + 1.0 / h + lambda_slope / width);
     let distance = ln(terms.spot / boundary);
     let chi = distance * (b * distance + c);
-    let value = early.european(terms.spot) + premium * powf(terms.spot / boundary, lambda) / (1.0 - chi);
-    // Close to the boundary the correction can fall short of the payoff, which the holder can always have.
-    number("value", at_least(value, sign * (terms.spot - terms.strike)))
+    let waiting = early.european(terms.spot);
+    let value = waiting + premium * powf(terms.spot / boundary, lambda) / (1.0 - chi);
+    // Close to the boundary, and where the rate is tiny, the correction can fall short of what the holder can always have.
+    number("value", at_least(at_least(value, waiting), sign * (terms.spot - terms.strike)))
 }
 
 /// What both approximations share: the boundary of early exercise and the premium there.
@@ -181,6 +182,12 @@ mod tests {
         for method in METHODS {
             assert!(method(&terms).unwrap() >= waiting);
         }
+    }
+
+    #[test]
+    fn a_correction_does_not_fall_short_of_waiting_for_the_end() {
+        let terms = Terms { carry: -0.002_843, ..Terms::with_yield(Side::Call, 110.171, 100.0, (0.001, 0.0), 0.422_3, 0.02) };
+        assert!(ju_zhong(&terms).unwrap() >= european::value(&terms).unwrap());
     }
 
     #[test]
