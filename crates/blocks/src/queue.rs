@@ -4,8 +4,9 @@
 //! be delivered again; after `max_receives` deliveries it goes to the *dead-letter* queue.
 //!
 //! Promises: what `send` answered survives a crash; each message is delivered at least once; no message is delivered to a second
-//! receiver while its lease runs, except after a crash or by a driver that says so ([`Capabilities::strict_leases`] is false for
-//! SQS); an acknowledged message does not come back. Not promised: order.
+//! receiver while its lease runs, and none comes back that was acknowledged, except after a crash or by a driver that says so
+//! ([`Capabilities::strict_leases`] is false for SQS, where a server that missed a deletion may give the message once more). Not promised:
+//! order.
 
 use std::time::Duration;
 

@@ -176,7 +176,7 @@ async fn call(inner: &Inner, a: &Assignment, task: u64, stop: &Notify) {
 }
 
 /// One in so many simulated results is large.
-const LARGE_ONE_IN: u64 = 8;
+const LARGE_ONE_IN: u64 = 3;
 /// More than a report holds in itself, so that it goes into an object.
 const LARGE_BYTES: usize = 168 << 10;
 

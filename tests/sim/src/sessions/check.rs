@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use tidemill_base::{Error, Result};
 use tidemill_batch::model::JobState;
+use tidemill_batch::protocol::{ResultBody, ResultPage, decode, keys};
 use tidemill_batch::service::{BatchSettings, Manager};
 use tidemill_batch::store::read::{self, JobRow, StageRow};
+use tidemill_blocks::objects;
+use tidemill_blocks::table::{Range, read_all};
 use tidemill_blocks_test::sim::Sim;
 use tidemill_worker::simulated_result;
 
@@ -52,7 +56,28 @@ pub(crate) async fn check(sim: &Sim, plan: &SessionPlan, story: &Shared) -> Resu
     if whole {
         agree(&job, stage, &story, &by_task).map_err(wrong)?;
     }
+    large_results_are_named(sim, &story.id).await?;
     ended_for_a_reason(plan, &job, stage).map_err(wrong)
+}
+
+/// What is in an object is named by a page, and what no page names was swept.
+async fn large_results_are_named(sim: &Sim, job: &str) -> Result<()> {
+    let blocks = sim.blocks();
+    let items = read_all(blocks.table.as_ref(), keys::STATE_TABLE, Range::all(keys::result_partition(job, 0), 1000)).await?;
+    let mut named = BTreeSet::new();
+    for item in items {
+        if let ResultBody::Object(path) = decode::<ResultPage>("results", &item.value)?.body {
+            named.insert(path);
+        }
+    }
+    let folder = keys::job_prefix(job).join("out");
+    let stored: Vec<_> = blocks.objects.list(Some(&folder)).try_collect().await.map_err(|e| objects::error("list", &folder, e))?;
+    let stored: BTreeSet<String> = stored.into_iter().map(|o| o.location.to_string()).collect();
+    match (named.difference(&stored).next(), stored.difference(&named).next()) {
+        (Some(lost), _) => Err(Error::internal(format!("a page names `{lost}`, which is not there"))),
+        (_, Some(left)) => Err(Error::internal(format!("a result that does not count was not swept: {left}"))),
+        _ => Ok(()),
+    }
 }
 
 async fn deliveries(sim: &Sim, story: &Story) -> Result<BTreeMap<u64, Words>> {
