@@ -84,6 +84,11 @@ pub fn result_object(job: &str, stage: u32, range: u64, epoch: u64, seq: u64) ->
     Path::from_iter(["jobs", job, "out", &stage.to_string(), &format!("{range}-{epoch}"), &format!("results-{seq}")])
 }
 
+/// Whether an object was named by [`result_object`].
+pub fn holds_results(path: &Path) -> bool {
+    path.filename().is_some_and(|name| name.starts_with("results-"))
+}
+
 /// A submission that is too large for the ledger.
 pub fn submission(job: &str, id: &str) -> Path {
     Path::from_iter(["jobs", job, "in", id])

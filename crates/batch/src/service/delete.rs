@@ -5,7 +5,6 @@
 //! doing any of that twice is harmless. The fences of its ranges stay until they expire: a message that is still in a queue finds by them
 //! that there is nothing to do.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +20,8 @@ use tidemill_blocks::schedule;
 use tidemill_blocks::table::{Condition, Range, Write};
 
 use super::lead::{Leader, News};
-use super::{LEASE, Manager, Shared};
-use crate::model::{InputSpec, JobSpec, RunSpec, StageSpec};
+use super::{LEASE, Manager, Shared, uploads};
+use crate::model::JobSpec;
 use crate::protocol::keys;
 
 /// Dead letters are moved here to be dropped, since a queue drops all or nothing.
@@ -173,6 +172,7 @@ async fn begin(leader: &Leader<'_>, job: &str) -> Result<Option<Remains>> {
     let begun = Statement::new("UPDATE batch_deletions SET begun = 1, remains = $2 WHERE job = $1", vec![job.into(), text.into()]);
     let mut ledger = vec![guard, begun];
     for table in [
+        "batch_uploads",
         "batch_submissions",
         "batch_completions",
         "batch_segments",
@@ -199,36 +199,7 @@ async fn remains(shared: &Shared, job: &str) -> Result<Remains> {
     let ledger = shared.blocks.ledger.as_ref();
     let stages = ledger.query("SELECT next_range FROM batch_stages WHERE job = $1 ORDER BY stage", vec![job.into()]).await?;
     let ranges = stages.iter().map(|r| r.uint(0)).collect::<Result<_>>()?;
-    let rows = ledger.query("SELECT spec FROM batch_jobs WHERE id = $1", vec![job.into()]).await?;
-    let mut uploads = Vec::new();
-    if let Some(row) = rows.first() {
-        let spec: JobSpec = serde_json::from_str(row.text(0)?).map_err(|e| Error::corrupt("a job does not decode").with_source(e))?;
-        for upload in spec.stages.iter().flat_map(uploads_of).collect::<BTreeSet<_>>() {
-            let sql = "SELECT 1 FROM batch_jobs WHERE id <> $1 AND spec LIKE $2 LIMIT 1";
-            if ledger.query(sql, vec![job.into(), format!("%{upload}/%").into()]).await?.is_empty() {
-                uploads.push(upload);
-            }
-        }
-    }
-    Ok(Remains { ranges, uploads })
-}
-
-/// The uploads (`uploads/ID`) that a stage reads.
-fn uploads_of(stage: &StageSpec) -> Vec<String> {
-    let mut names = match &stage.input {
-        InputSpec::Objects { patterns, .. } | InputSpec::Parts { patterns, .. } => patterns.clone(),
-        InputSpec::Lines { object, .. } => vec![object.clone()],
-        InputSpec::Array { .. } | InputSpec::Submitted { .. } | InputSpec::Stage { .. } => Vec::new(),
-    };
-    if let RunSpec::Engine(engine) = &stage.run {
-        names.extend(engine.objects().cloned());
-    }
-    let folder = |name: &String| {
-        let mut segments = name.split('/');
-        let (bucket, id, rest) = (segments.next()?, segments.next()?, segments.next());
-        (bucket == "uploads" && rest.is_some() && !id.contains(['*', '?', '%', '_'])).then(|| format!("uploads/{id}"))
-    };
-    names.iter().filter_map(folder).collect()
+    Ok(Remains { ranges, uploads: uploads::of_job_alone(ledger, job).await? })
 }
 
 /// Removes what is left of a job whose rows are gone, then the word that it shall go.

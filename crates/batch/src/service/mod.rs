@@ -31,6 +31,7 @@ mod session;
 mod submit;
 mod sweep;
 mod tail;
+mod uploads;
 mod wishes;
 mod workers;
 

@@ -19,7 +19,7 @@ use tidemill_blocks::{objects, schedule};
 use super::lead::{Leader, News};
 use super::open::pages;
 use super::{LEASE, Shared, interim, recover};
-use crate::protocol::{ResultPage, decode, keys};
+use crate::protocol::{ResultBody, ResultPage, decode, keys};
 
 /// Jobs that are swept at the same time.
 const AT_ONCE: usize = 4;
@@ -142,17 +142,32 @@ async fn losers(shared: &Shared, job: &str) -> Result<()> {
         }
         let ended = ended_claims(shared, job, stage, &listed.common_prefixes).await?;
         // After the fences: what was reported before a claim ended is seen here.
-        let mut kept = reported(shared, job, stage).await?;
-        kept.extend(with_results(shared, job, stage, &ended).await?);
-        for folder in ended.into_iter().filter(|f| f.filename().is_some_and(|name| !kept.contains(name))) {
-            remove(store, &folder, |_| true).await?;
+        let outputs = reported(shared, job, stage).await?;
+        let results = with_results(shared, job, stage, &ended).await?;
+        for Ended { folder, superseded } in ended {
+            let name = folder.filename().unwrap_or_default();
+            match results.get(name) {
+                // What it wrote last, another may have kept it from reporting.
+                Some(named) if superseded => {
+                    remove(store, &folder, |path| keys::holds_results(path) && !named.contains(path.as_ref())).await?;
+                }
+                None if !outputs.contains(name) => remove(store, &folder, |_| true).await?,
+                _ => {}
+            }
         }
     }
     remove(shared.blocks.objects.as_ref(), &keys::job_prefix(job).join("live"), |_| true).await
 }
 
-/// The folders of claims under which nothing can be reported any more.
-async fn ended_claims(shared: &Shared, job: &str, stage: u32, folders: &[Path]) -> Result<Vec<Path>> {
+/// The folder of a claim under which nothing can be reported any more.
+struct Ended {
+    folder: Path,
+    /// Another claim of its range came after it.
+    superseded: bool,
+}
+
+/// Those of the folders whose claims have ended.
+async fn ended_claims(shared: &Shared, job: &str, stage: u32, folders: &[Path]) -> Result<Vec<Ended>> {
     let claims: Vec<(&Path, u64, u64)> = folders
         .iter()
         .filter_map(|folder| {
@@ -165,8 +180,8 @@ async fn ended_claims(shared: &Shared, job: &str, stage: u32, folders: &[Path]) 
         let ranges: Vec<_> = chunk.iter().map(|(_, range, _)| (job.to_owned(), stage, *range)).collect();
         for ((folder, _, epoch), fence) in chunk.iter().zip(recover::fences(shared, &ranges).await?) {
             // Without a fence the range has been begun, and what it wrote may be reported in the next moment: see decision 0009.
-            if fence.is_some_and(|f| f.finished || f.epoch > *epoch) {
-                ended.push((*folder).clone());
+            if let Some(fence) = fence.filter(|f| f.finished || f.epoch > *epoch) {
+                ended.push(Ended { folder: (*folder).clone(), superseded: fence.epoch != *epoch });
             }
         }
     }
@@ -177,11 +192,11 @@ async fn reported(shared: &Shared, job: &str, stage: u32) -> Result<BTreeSet<Str
     pages(shared, job, stage).map_ok(|page| format!("{}-{}", page.range, page.epoch)).try_collect().await
 }
 
-/// Those folders of claims that hold results of a session: pages of results name objects as pages of outputs do. Only the ranges that have a
-/// folder are asked for, since small results are in the pages themselves and may be many.
-async fn with_results(shared: &Shared, job: &str, stage: u32, folders: &[Path]) -> Result<BTreeSet<String>> {
-    let mut kept = BTreeSet::new();
-    for folder in folders {
+/// Those folders of claims that hold results of a session, and the objects that pages of results name, as pages of outputs do. Only the
+/// ranges that have a folder are asked for, since small results are in the pages themselves and may be many.
+async fn with_results(shared: &Shared, job: &str, stage: u32, claims: &[Ended]) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut kept: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for Ended { folder, .. } in claims {
         let Some((range, epoch)) = folder.filename().and_then(|name| name.split_once('-')) else { continue };
         let (Ok(range), Ok(epoch)) = (range.parse::<u64>(), epoch.parse::<u64>()) else { continue };
         let (from, until) = (range.to_be_bytes().to_vec(), range.saturating_add(1).to_be_bytes().to_vec());
@@ -189,8 +204,12 @@ async fn with_results(shared: &Shared, job: &str, stage: u32, folders: &[Path]) 
         while let Some(asked) = next {
             let page = shared.blocks.table.range(keys::STATE_TABLE, asked).await?;
             for item in page.items {
-                if decode::<ResultPage>("results", &item.value)?.epoch == epoch {
-                    kept.insert(format!("{range}-{epoch}"));
+                let page = decode::<ResultPage>("results", &item.value)?;
+                if page.epoch == epoch {
+                    let named = kept.entry(format!("{range}-{epoch}")).or_default();
+                    if let ResultBody::Object(path) = page.body {
+                        named.insert(path);
+                    }
                 }
             }
             next = page.next;

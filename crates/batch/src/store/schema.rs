@@ -3,7 +3,7 @@
 use tidemill_blocks::ledger::Migration;
 
 /// Batch's tables, in the order of their making.
-pub const MIGRATIONS: &[Migration] = &[JOBS, DELETIONS, SWEEPS, SESSIONS, TERMS];
+pub const MIGRATIONS: &[Migration] = &[JOBS, DELETIONS, SWEEPS, SESSIONS, TERMS, UPLOADS];
 
 const JOBS: Migration = Migration {
     name: "batch-001-jobs",
@@ -74,4 +74,11 @@ const TERMS: Migration = Migration {
 ALTER TABLE batch_jobs ADD COLUMN task_limit BIGINT;
 ALTER TABLE batch_jobs ADD COLUMN seen_us BIGINT;
 ALTER TABLE batch_completions ADD COLUMN cancelled BYTEA",
+};
+
+const UPLOADS: Migration = Migration {
+    name: "batch-006-uploads",
+    sql: "
+CREATE TABLE batch_uploads (job TEXT NOT NULL, upload TEXT NOT NULL, PRIMARY KEY (job, upload));
+CREATE INDEX batch_uploads_upload ON batch_uploads (upload)",
 };

@@ -100,6 +100,7 @@ pub(super) async fn tasks_from(
     let (inputs, mark) = match (&request.source, &request.query) {
         (None, None) => {
             let inputs = find(&state, &me, &request.objects).await?;
+            state.service::<Manager>()?.note_uploads(&id, inputs.iter().map(|input| input.path.as_str())).await?;
             let mark = fingerprint(&(&request, &inputs))?;
             (inputs, mark)
         }

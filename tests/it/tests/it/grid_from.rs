@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidemill_it::{Options, Server, program, skipped};
 
 /// The values of results that were written as JSON lines, in the order of their tasks.
@@ -34,6 +34,28 @@ fn rows_of_objects_and_of_files_become_tasks() {
     assert_eq!(opened["tasks"], 4);
     let watched = server.cli(&["grid", "watch", opened["id"].as_str().unwrap(), "-o", "json"]).ok().json();
     assert_eq!(watched["tasks"]["succeeded"], 4);
+}
+
+#[test]
+fn an_upload_goes_with_the_last_session_whose_tasks_were_made_from_it() {
+    if program("python3").is_none() {
+        return skipped("an_upload_goes_with_the_last_session_whose_tasks_were_made_from_it", "there is no python3");
+    }
+    let server = Server::start(Options::default());
+    let upload = server.http().post("/api/v1/uploads", &json!({})).json()["prefix"].as_str().unwrap().trim_end_matches('/').to_owned();
+    let object = format!("/api/v1/objects/{upload}/trades.csv");
+    server.http().put(&object, "id\n1\n2\n").is(201);
+    let from = format!("s3://{upload}/*.csv");
+    let [one, other] = [1, 2].map(|rows: u64| {
+        let run = ["grid", "run", "--module", "builtins:len", "--from", &from, "--rows", &rows.to_string(), "--detach", "-o", "json"];
+        let id = server.cli(&run).ok().json()["id"].as_str().unwrap().to_owned();
+        server.cli(&["grid", "watch", &id]).ok();
+        id
+    });
+    server.cli(&["grid", "delete", &one]).ok();
+    server.http().get(&object).is(200);
+    server.cli(&["grid", "delete", &other]).ok();
+    server.http().get(&object).is(404);
 }
 
 #[test]
