@@ -38,6 +38,9 @@ pub const SEED_VARIABLE: &str = "TIDEMILL_SIM_SEED";
 /// The variable that names the first seed of a sweep, when that is not 0.
 pub const FIRST_VARIABLE: &str = "TIDEMILL_SIM_FIRST";
 
+/// Lines shown before the first that differs between two runs.
+const BEFORE: usize = 20;
+
 /// All blocks in memory, without a thread and without a fault.
 pub fn memory_blocks(env: &Env) -> Result<Blocks> {
     Ok(Blocks {
@@ -184,9 +187,10 @@ pub fn run_and_replay<T>(seed: u64, limit: Duration, scenario: impl AsyncFn(&Sim
     }
     let same = first.trace.iter().zip(&second.trace).take_while(|(a, b)| a == b).count();
     let line = |run: &Run<T>| run.trace.get(same).cloned().unwrap_or_else(|| "(the end)".to_owned());
+    let before = first.trace[same.saturating_sub(BEFORE)..same].join("\n");
     Err(Error::internal(format!(
         "seed {seed} does not replay: line {same} is `{}` in the first run and `{}` in the second; look for time, randomness or \
-         hash-map order that does not come from the environment",
+         hash-map order that does not come from the environment. Before it:\n{before}",
         line(&first),
         line(&second)
     )))

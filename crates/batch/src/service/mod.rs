@@ -129,6 +129,9 @@ pub(crate) struct Shared {
     pub nudge: Notify,
     /// Counts changes to any job, for those who watch.
     pub changed: watch::Sender<u64>,
+    /// Wakes those who wait for the same here, in the order in which they came; a watch channel wakes them in an order that follows from
+    /// nothing, which the simulation could not repeat.
+    pub stirred: Notify,
     pub live: live::LiveColumns,
     sessions: session::Sessions,
     direct: direct::Direct,
@@ -157,6 +160,7 @@ impl Manager {
             holder: env.id("m"),
             nudge: Notify::new(),
             changed: watch::Sender::new(0),
+            stirred: Notify::new(),
             live: live::LiveColumns::default(),
             sessions: session::Sessions::default(),
             direct: direct::Direct::default(),
@@ -230,6 +234,7 @@ impl Shared {
 
     pub(crate) fn mark_changed(&self) {
         self.changed.send_modify(|n| *n += 1);
+        self.stirred.notify_waiters();
     }
 }
 

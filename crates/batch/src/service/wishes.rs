@@ -74,9 +74,10 @@ impl Manager {
     /// As [`Manager::carried_out`], and says whether it was.
     pub(super) async fn is_carried_out(&self, command: &str) -> Result<bool> {
         let (shared, watch) = (self.shared(), Stopwatch::start());
-        let mut changes = self.changes();
         while watch.elapsed() < PATIENCE {
-            changes.mark_unchanged();
+            // From here on, so that a change in the moment of asking is not missed.
+            let mut stirred = std::pin::pin!(shared.stirred.notified());
+            stirred.as_mut().enable();
             let rows = shared.blocks.ledger.query("SELECT 1 FROM batch_commands WHERE id = $1", vec![command.into()]).await?;
             if rows.is_empty() {
                 return Ok(true);
@@ -84,7 +85,7 @@ impl Manager {
             // Another manager may lead, and then nothing is heard of it here.
             tokio::select! {
                 biased;
-                _ = changes.changed() => {}
+                () = stirred => {}
                 () = tidemill_runtime::sleep(LOOK_EVERY) => {}
             }
         }
