@@ -176,7 +176,7 @@ pub enum Redrive {
 /// What a driver's engine does beyond the common promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
-    /// No second delivery while a lease runs and the driver has not crashed.
+    /// No second delivery while a lease runs, none after an acknowledgement, unless the driver has crashed.
     pub strict_leases: bool,
     /// `stats` is exact.
     pub exact_stats: bool,
